@@ -1,0 +1,67 @@
+"""A figure is published with the machine that it was measured on, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "bench"
+RESULTS = ROOT / "benchmarks" / "results"
+SIMD_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
+PACKAGES = ("numpy", "pillow", "tensorflow", "keras", "ai-edge-litert", "moto", "apache-airflow", "boto3")
+
+
+def _cpu() -> tuple[str, list[str]]:
+    """CPU model name and the SIMD flags that decide int8 speed, from /proc/cpuinfo where there is one."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor(), []
+    fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+    values = {name.strip(): value.strip() for name, value in fields.items()}
+    flags = set(values.get("flags", "").split())
+    return values.get("model name", platform.machine()), [flag for flag in SIMD_FLAGS if flag in flags]
+
+
+def _memory_gib() -> float:
+    """Physical memory in GiB, one decimal."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+
+
+def machine() -> dict[str, Any]:
+    """What the reader of a figure must know: CPU, SIMD, cores, memory (GiB), system, Python, packages."""
+    name, simd = _cpu()
+    installed = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": name,
+        "simd": simd,
+        "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": installed,
+    }
+
+
+def record(name: str, payload: dict[str, Any]) -> Path:
+    """Write build/bench/<name>.json: `payload` with the machine and the time (UTC); return its path."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    path = BUILD / f"{name}.json"
+    document = {
+        "benchmark": name,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        **payload,
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    return path
