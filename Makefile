@@ -1,0 +1,64 @@
+# Everything a user types. `make help` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.txt)
+READY := $(VENV)/.installed
+
+DATASET ?= synthetic
+WEIGHTS ?= auto
+LIMIT ?=
+PORT ?=
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on PATH; install Python 3.11 or pass PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.txt
+	@touch $@
+
+install: $(READY) ## create .venv from the locked requirements.txt
+
+demo: $(READY) ## the whole loop offline: train, register, promote, classify (DATASET= WEIGHTS= LIMIT=)
+	@$(BIN)/python -m local_aws demo --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(if $(LIMIT),--limit $(LIMIT))
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest
+
+airflow: $(READY) ## the Airflow UI on a local AWS at http://127.0.0.1:8080
+	@$(BIN)/python -m local_aws airflow $(if $(PORT),--port $(PORT))
+
+up: $(READY) ## keep a local AWS running and print its endpoint
+	@$(BIN)/python -m local_aws up --deploy $(if $(PORT),--port $(PORT))
+
+bench: $(READY) ## run every benchmark into build/bench/
+	$(BIN)/python -m benchmarks
+
+lint: $(READY) ## ruff, cfn-lint and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cfn-lint infra/*.yaml
+	$(BIN)/mypy
+
+fuzz: $(READY) ## mutate films until stopped (SECONDS=, default 600)
+	$(BIN)/python tests/poison/fuzz.py --seconds $(or $(SECONDS_),600)
+
+audit: $(READY) ## look the lock up in the vulnerability database (needs the network)
+	$(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip
+
+lock: ## compile the three locks from their inputs
+	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+	for part in inference_lambda training_job; do \
+	  uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-header \
+	    --constraint requirements.txt $$part/requirements.in -o $$part/requirements.txt || exit 1; done
+
+clean: ## remove what runs have written (build/, .airflow/)
+	rm -rf build .airflow
+
+.PHONY: help install demo test airflow up bench lint fuzz audit lock clean
