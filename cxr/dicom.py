@@ -1,0 +1,244 @@
+"""The DICOM branch of read_film.
+
+The rules defended here: only a plain radiograph of the chest is read; what the header promises is capped before
+anything is inflated or decoded; pixels come out as they would be presented (MONOCHROME1 inverted, rescale and VOI LUT
+applied, BitsStored honoured); and no tag's text leaves this module, neither in errors nor in log lines nor in
+warnings.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+import zlib
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cxr.film import MAX_BYTES, Film, UnreadableImage, check_size, check_span, look_up, square
+from cxr.headers import j2k_size, jpeg_size
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_RLE = "1.2.840.10008.1.2.5"
+_NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED})
+_JPEG = "1.2.840.10008.1.2.4."
+_DECODERS = {
+    _RLE: "pydicom",
+    _JPEG + "50": "pillow",
+    _JPEG + "51": "gdcm",
+    _JPEG + "57": "gdcm",
+    _JPEG + "70": "gdcm",
+    _JPEG + "80": "pyjpegls",
+    _JPEG + "81": "pyjpegls",
+    _JPEG + "90": "pylibjpeg",
+    _JPEG + "91": "pylibjpeg",
+}
+"""Encapsulated transfer syntaxes and the pydicom plugin that decodes each: JPEG baseline, extended, lossless (2), LS
+(2), 2000 (2).
+"""
+_J2K = frozenset({_JPEG + "90", _JPEG + "91"})
+_MODALITIES = frozenset({"CR", "DX"})
+_BODY_PARTS = (
+    "ABDOMEN ANKLE ARM BREAST BRAIN CALCANEUS CALF CLAVICLE COCCYX CSPINE ELBOW EXTREMITY EYE FEMUR FINGER FOOT "
+    "FOREARM HAND HEAD HIP HUMERUS JAW KNEE LEG LSPINE LSSPINE MAXILLA MANDIBLE NECK ORBIT PATELLA PELVIS RADIUS "
+    "SACRUM SCAPULA SCROTUM SELLA SHOULDER SKULL SPINE TEETH THIGH THUMB TIBIA TOE TSPINE ULNA WRIST ZYGOMA"
+)
+"""Defined terms of DICOM PS3.16 annex L for CR and DX that are not the chest. Unknown words pass: sites write their
+own.
+"""
+
+
+_MAX_DEPTH = 16
+"""Bits per stored value that DICOM allows for CR and DX."""
+
+
+_TAGS = (
+    "Modality BodyPartExamined BurnedInAnnotation PresentationIntentType SamplesPerPixel PhotometricInterpretation "
+    "NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue "
+    "PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence VOILUTFunction "
+    "WindowCenter WindowWidth LUTDescriptor LUTData PixelData"
+)
+"""All that is ever parsed; who the patient is stays bytes."""
+
+
+def read_dicom(data: bytes) -> Film:
+    """A DICOM part 10 file of one CR or DX frame -> Film. Raises UnreadableImage for everything else."""
+    logging.getLogger("pydicom").disabled = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = _parse(data)
+            _check_subject(dataset)
+            return _develop(dataset)
+        except (UnreadableImage, MemoryError):
+            raise
+        except Exception:
+            raise UnreadableImage("dicom_damaged") from None
+
+
+def _parse(data: bytes) -> Dataset:
+    """The tags of _TAGS. A deflated data set is inflated here, up to the limit: pydicom would inflate it whatever its
+    size.
+    """
+    from pydicom import dcmread
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    stream = BytesIO(data)
+    stream.seek(132)
+    meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    syntax = str(meta.TransferSyntaxUID)
+    if syntax not in _NATIVE and syntax not in _DECODERS:
+        raise UnreadableImage("dicom_encoding")
+    if syntax != _DEFLATED:
+        return dcmread(BytesIO(data), specific_tags=_TAGS.split())
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(stream.read(), MAX_BYTES)
+    if inflater.unconsumed_tail:
+        raise UnreadableImage("file_too_large", bytes=len(inflated) + 1, limit=MAX_BYTES)
+    dataset = read_dataset(BytesIO(inflated), is_implicit_VR=False, is_little_endian=True, specific_tags=_TAGS.split())
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.set_original_encoding(False, True)
+    return dataset
+
+
+def _check_subject(dataset: Dataset) -> None:
+    """Is it one greyscale radiograph of a chest, small enough to decode?"""
+    if _word(dataset, "Modality") not in _MODALITIES:
+        raise UnreadableImage("dicom_modality")
+    if _word(dataset, "BodyPartExamined") in _BODY_PARTS.split():
+        raise UnreadableImage("dicom_body_part")
+    if _word(dataset, "BurnedInAnnotation") == "YES":
+        raise UnreadableImage("dicom_burned_in")
+    if _word(dataset, "PresentationIntentType") == "FOR PROCESSING":
+        raise UnreadableImage("dicom_for_processing")
+    if _number(dataset, "NumberOfFrames", 1) != 1:
+        raise UnreadableImage("multi_frame")
+    width, height = _number(dataset, "Columns"), _number(dataset, "Rows")
+    if "PixelData" not in dataset or width < 1 or height < 1:
+        raise UnreadableImage("dicom_no_pixels")
+    check_size(width, height)
+    if _word(dataset, "PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
+        raise UnreadableImage("dicom_photometric")
+    depth = _number(dataset, "BitsStored")
+    layout = (_number(dataset, "SamplesPerPixel", 1), _number(dataset, "HighBit", depth - 1) - depth)
+    if layout != (1, -1) or not 1 < depth <= _number(dataset, "BitsAllocated") <= _MAX_DEPTH:
+        raise UnreadableImage("dicom_encoding")
+
+
+def _develop(dataset: Dataset) -> Film:
+    stored, depth = _stored_values(dataset), int(dataset.BitsStored)
+    check_span(int(stored.min()), int(stored.max()))
+    table = _presentation(dataset, depth, np.bincount(stored.ravel(), minlength=1 << depth) > 0)
+    pixels = square(look_up(table, stored))
+    check_span(int(pixels.min()), int(pixels.max()))
+    return Film(pixels, "DICOM", int(dataset.Columns), int(dataset.Rows), 0.0)
+
+
+def _stored_values(dataset: Dataset) -> np.ndarray:
+    """unsigned [rows, columns] of the BitsStored low bits; what lies above them (overlays, sign) is masked away."""
+    from pydicom.pixels import pixel_array
+
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    if syntax not in _NATIVE:
+        _check_frame(dataset, syntax)
+    decoded = pixel_array(dataset, index=0, raw=True, decoding_plugin=_DECODERS.get(syntax, ""))
+    if decoded.shape != (dataset.Rows, dataset.Columns):
+        raise UnreadableImage("dicom_no_pixels")
+    unsigned = decoded.view(f"u{decoded.dtype.itemsize}")
+    return unsigned & unsigned.dtype.type((1 << int(dataset.BitsStored)) - 1)
+
+
+def _check_frame(dataset: Dataset, syntax: str) -> None:
+    """The compressed stream has its own idea of its size: refuse it before a decoder believes it."""
+    from pydicom.encaps import get_frame
+
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if syntax == _RLE:
+        _check_run_lengths(frame, int(dataset.Rows) * int(dataset.Columns))
+    else:
+        declared = j2k_size(frame) if syntax in _J2K else jpeg_size(frame)
+        if declared != (dataset.Columns, dataset.Rows):
+            raise UnreadableImage("dicom_no_pixels")
+
+
+def _check_run_lengths(frame: bytes, limit: int) -> None:
+    """Adds up what each RLE segment (PS3.5 annex G) would unpack to; raises when one exceeds `limit` bytes."""
+    count = int.from_bytes(frame[:4], "little")
+    if not 1 <= count <= 2:
+        raise UnreadableImage("dicom_encoding")
+    starts = [int.from_bytes(frame[4 * n : 4 * n + 4], "little") for n in range(1, count + 1)]
+    for start, end in zip(starts, [*starts[1:], len(frame)], strict=True):
+        at, total = start, 0
+        while at < end - 1 and total <= limit:
+            control = frame[at]
+            literal = control < 128
+            total += control + 1 if literal else 257 - control if control > 128 else 0
+            at += control + 2 if literal else 2 if control > 128 else 1
+        if total > limit + 1:
+            raise UnreadableImage("dicom_no_pixels")
+
+
+def _presentation(dataset: Dataset, depth: int, present: np.ndarray) -> np.ndarray:
+    """uint8 [2**depth]: the grey level of each stored value, spread over the values that are `present` (bool
+    [2**depth]).
+
+    Working on the table of possible values instead of the pixels is exact and keeps a 25-megapixel film out of float64.
+    """
+    from pydicom.pixels import apply_modality_lut, apply_windowing
+
+    values = np.arange(1 << depth)
+    if dataset.get("PixelRepresentation") == 1:
+        values[values >= 1 << (depth - 1)] -= 1 << depth
+    padding = _padding(dataset, values)
+    levels = apply_modality_lut(values, dataset)
+    if dataset.get("VOILUTSequence"):
+        levels = _voi_lut(levels, dataset.VOILUTSequence[0])
+    elif None not in (dataset.get("WindowCenter"), dataset.get("WindowWidth")):
+        levels = apply_windowing(levels, dataset)
+    levels = np.asarray(levels, np.float64)
+    seen = levels[present & ~padding]
+    if not seen.size or not np.isfinite(levels).all():
+        raise UnreadableImage("dicom_no_pixels")
+    darkest, brightest = seen.min(), seen.max()
+    if brightest <= darkest:
+        raise UnreadableImage("constant_image", span=0, limit=2)
+    grey = np.rint((levels - darkest).clip(0, brightest - darkest) * (255.0 / (brightest - darkest))).astype(np.uint8)
+    if _word(dataset, "PhotometricInterpretation") == "MONOCHROME1":
+        grey = 255 - grey
+    grey[padding] = 0
+    return grey
+
+
+def _voi_lut(levels: np.ndarray, item: Dataset) -> np.ndarray:
+    """A VOI LUT of PS3.3 C.11.2.1.1. (pydicom's wraps around when 8-bit entries number more than 256.)"""
+    entries, first, _ = (int(number) for number in item.LUTDescriptor)
+    data = item.LUTData
+    lut = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
+    entries = min(entries or 1 << 16, lut.size)
+    return lut[np.rint(levels - first).clip(0, entries - 1).astype(np.int64)]
+
+
+def _padding(dataset: Dataset, values: np.ndarray) -> np.ndarray:
+    """bool, shaped as `values`: those that mean 'no pixel here'."""
+    low = dataset.get("PixelPaddingValue")
+    if low is None:
+        return np.zeros(values.shape, bool)
+    low = int(low)
+    high = int(dataset.get("PixelPaddingRangeLimit") or low)
+    return (values >= min(low, high)) & (values <= max(low, high))
+
+
+def _word(dataset: Dataset, tag: str) -> str:
+    return str(dataset.get(tag) or "").strip().upper()
+
+
+def _number(dataset: Dataset, tag: str, default: int = 0) -> int:
+    value = dataset.get(tag)
+    return default if value is None or value == "" else int(value)

@@ -1,0 +1,99 @@
+"""The one place that knows LiteRT.
+
+The rule defended here: numbers leave the model only through one checked signature, and a model that does not
+reproduce its own golden films on this very machine is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+SIDE = 224
+SIGNATURE = "serving_default"
+INPUT_NAME = "film"
+OUTPUT_NAMES = frozenset({"probability", "heatmap", "ood_distance"})
+DISTANCE_TOLERANCE = 0.05
+"""Relative; the distance decides only near its limit, and int8 kernels of different CPUs round differently."""
+
+
+class EngineError(Exception):
+    """The model file is unusable; the message says which expectation it breaks."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """probability: calibrated, of PNEUMONIA. heatmap: float32 [h, w] >= 0. ood_distance: >= 0."""
+
+    probability: float
+    heatmap: np.ndarray
+    ood_distance: float
+
+
+class Engine:
+    """A LiteRT interpreter of one deployed model. A path is mapped into memory, bytes are copied."""
+
+    def __init__(self, model: Path | bytes, threads: int = 1) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
+        try:
+            self._interpreter = Interpreter(num_threads=threads, **source)
+            signature = self._interpreter.get_signature_list().get(SIGNATURE, {})
+            self._check_names(signature)
+            self._run = self._interpreter.get_signature_runner(SIGNATURE)
+            self._check_shape()
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"LiteRT refuses the model: {error}") from error
+
+    def run(self, pixels: np.ndarray) -> Output:
+        """pixels: uint8 [224, 224]. ValueError for any other shape or dtype."""
+        if pixels.shape != (SIDE, SIDE) or pixels.dtype != np.uint8:
+            raise ValueError(
+                f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 ({SIDE}, {SIDE}): use cxr.film.read_film"
+            )
+        raw = self._run(**{INPUT_NAME: pixels.astype(np.float32)[None, :, :, None]})
+        heatmap = raw["heatmap"].reshape(raw["heatmap"].shape[-2:]).copy()
+        return Output(float(raw["probability"].item()), heatmap, float(raw["ood_distance"].item()))
+
+    def check_golden(self, golden: Path | bytes) -> None:
+        """Runs the films of golden.npz and raises EngineError if an answer differs from the recorded one."""
+        with np.load(BytesIO(golden) if isinstance(golden, bytes) else golden, allow_pickle=False) as recorded:
+            tolerance = float(recorded["tolerance"])
+            films, probabilities = recorded["films"], recorded["probability"]
+            distances, heatmaps = recorded["ood_distance"], recorded["heatmap"]
+        if not len(films) or not len(films) == len(probabilities) == len(distances) == len(heatmaps):
+            raise EngineError(
+                f"golden.npz holds {len(films)} films and {len(probabilities)} answers; export the bundle again"
+            )
+        for film, probability, distance, heatmap in zip(films, probabilities, distances, heatmaps, strict=True):
+            self._compare(self.run(film), probability, distance, heatmap, tolerance)
+
+    def _compare(self, got: Output, probability: float, distance: float, heatmap: np.ndarray, tolerance: float) -> None:
+        if not abs(got.probability - probability) <= tolerance:
+            raise EngineError(
+                f"golden probability {probability:.5f}, got {got.probability:.5f}, tolerance {tolerance:.5f}"
+            )
+        if not abs(got.ood_distance - distance) <= DISTANCE_TOLERANCE * max(1.0, abs(float(distance))):
+            raise EngineError(
+                f"golden distance {distance:.3f}, got {got.ood_distance:.3f}, tolerance {DISTANCE_TOLERANCE:.0%}"
+            )
+        if got.heatmap.shape != heatmap.shape or not np.isfinite(got.heatmap).all():
+            raise EngineError(f"golden heat map {heatmap.shape}, got {got.heatmap.shape}, which must be finite")
+
+    def _check_names(self, signature: dict) -> None:
+        inputs, outputs = set(signature.get("inputs", ())), set(signature.get("outputs", ()))
+        if inputs != {INPUT_NAME} or outputs != OUTPUT_NAMES:
+            raise EngineError(
+                f"signature {SIGNATURE} has {sorted(inputs)} -> {sorted(outputs)}, "
+                f"expected {INPUT_NAME} -> {sorted(OUTPUT_NAMES)}"
+            )
+
+    def _check_shape(self) -> None:
+        details = self._run.get_input_details()[INPUT_NAME]
+        shape, dtype = tuple(int(n) for n in details["shape"]), np.dtype(details["dtype"])
+        if shape != (1, SIDE, SIDE, 1) or dtype != np.float32:
+            raise EngineError(f"input is {dtype} {shape}, expected float32 {(1, SIDE, SIDE, 1)}")

@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from cxr.bundle import Bundle, BundleError, read_bundle, sha256_of
+from cxr.verdict import Limits
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "cxr" / "bundle.schema.json").read_text())
+
+
+@pytest.fixture
+def document(tiny) -> dict:
+    return json.loads(tiny.manifest({"model.tflite": b"model", "golden.npz": b"golden"}).to_json())
+
+
+BROKEN = {
+    "nan threshold": {"threshold": float("nan")},
+    "infinite ood limit": {"ood": {"limit": float("inf")}},
+    "threshold above one": {"threshold": 1.5},
+    "threshold as text": {"threshold": "0.5"},
+    "threshold true": {"threshold": True},
+    "no quantile": {"conformal": {"alpha": 0.05, "quantile": {"NORMAL": 0.5}}},
+    "negative quantile": {"conformal": {"alpha": 0.05, "quantile": {"NORMAL": -0.5, "PNEUMONIA": 0.5}}},
+    "alpha zero": {"conformal": {"alpha": 0, "quantile": {"NORMAL": 0.5, "PNEUMONIA": 0.5}}},
+    "classes swapped": {"classes": ["PNEUMONIA", "NORMAL"]},
+    "other input": {"input": {"shape": [1, 299, 299, 3]}},
+    "future schema": {"schema_version": 2},
+    "no model": {"files": {"golden.npz": {"sha256": "0" * 64, "bytes": 1}}},
+    "path in a file name": {
+        "files": {"model.tflite": {"sha256": "0" * 64, "bytes": 1}, "../x": {"sha256": "0" * 64, "bytes": 1}}
+    },
+    "short digest": {"files": {"model.tflite": {"sha256": "abc", "bytes": 1}}},
+    "unknown head": {"head": "transformer"},
+    "ood as a number": {"ood": 33.0},
+    "temperature zero": {"temperature": 0},
+    "low confidence below a half": {"low_confidence": 0.3},
+}
+
+
+@pytest.mark.parametrize("changes", BROKEN.values(), ids=BROKEN)
+def test_an_inconsistent_bundle_is_refused(document, changes):
+    with pytest.raises(BundleError):
+        Bundle.from_json(json.dumps({**document, **changes}))
+
+
+@pytest.mark.parametrize("changes", [v for k, v in BROKEN.items() if "nan" not in k and "infinite" not in k])
+def test_the_schema_refuses_what_the_code_refuses(document, changes):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**document, **changes}, SCHEMA)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"{}", b"\xff\xfe", b" " * (2 << 20)])
+def test_bytes_that_are_no_bundle_are_refused(text):
+    with pytest.raises(BundleError):
+        Bundle.from_json(text)
+
+
+def test_a_missing_field_is_named(document):
+    del document["threshold"]
+    with pytest.raises(BundleError, match="threshold"):
+        Bundle.from_json(json.dumps(document))
+
+
+def test_the_bundle_survives_json_and_fits_its_schema(document):
+    bundle = Bundle.from_json(json.dumps(document))
+    jsonschema.validate(json.loads(bundle.to_json()), SCHEMA)
+    assert Bundle.from_json(bundle.to_json()) == bundle
+    assert bundle.to_json() == Bundle.from_json(bundle.to_json()).to_json()
+    assert bundle.to_json().endswith(b"}\n")
+
+
+def test_fields_of_a_newer_writer_are_ignored(document):
+    assert Bundle.from_json(json.dumps({**document, "added_later": 1})).threshold == 0.5
+
+
+def test_limits_come_from_the_bundle(document):
+    document["conformal"]["quantile"]["NORMAL"] = None
+    limits = Limits.from_bundle(Bundle.from_json(json.dumps(document)))
+    assert (limits.threshold, limits.quantile_normal, limits.quantile_pneumonia) == (0.5, None, 0.6)
+    assert (limits.alpha, limits.ood_limit, limits.low_confidence) == (0.05, 10.0, 0.70)
+
+
+@pytest.fixture
+def unpacked(tiny, tmp_path) -> Path:
+    files = {"model.tflite": b"model", "golden.npz": b"golden"}
+    for name, data in {**files, "bundle.json": tiny.manifest(files).to_json()}.items():
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+def test_an_intact_folder_is_read(unpacked):
+    assert read_bundle(unpacked, ("model.tflite", "golden.npz")).model_sha256 == sha256_of(b"model")
+
+
+@pytest.mark.parametrize("data", [b"mode1", b"model and more", b""])
+def test_a_changed_file_is_refused(unpacked, data):
+    (unpacked / "model.tflite").write_bytes(data)
+    with pytest.raises(BundleError, match=r"model\.tflite"):
+        read_bundle(unpacked, ("model.tflite",))
+
+
+def test_a_missing_file_is_refused(unpacked):
+    (unpacked / "golden.npz").unlink()
+    with pytest.raises(BundleError, match=r"golden\.npz"):
+        read_bundle(unpacked, ("golden.npz",))
+    with pytest.raises(BundleError, match=r"report\.html"):
+        read_bundle(unpacked, ("report.html",))
+
+
+def test_a_folder_without_manifest_is_refused(tmp_path):
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        read_bundle(tmp_path)
+
+
+def test_a_file_and_its_bytes_have_the_same_digest(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc" * 700_000)
+    assert sha256_of(tmp_path / "x") == sha256_of(b"abc" * 700_000)

@@ -1,0 +1,78 @@
+import io
+
+import numpy as np
+import pytest
+
+from cxr.engine import Engine, EngineError
+
+
+@pytest.fixture(scope="module")
+def model(tiny, model_cache) -> bytes:
+    return tiny.cached_model(model_cache)
+
+
+@pytest.fixture(scope="module")
+def engine(model) -> Engine:
+    return Engine(model)
+
+
+def test_the_engine_returns_three_named_outputs(engine, tiny):
+    output = engine.run(np.full((224, 224), 150, np.uint8))
+    assert output.probability == pytest.approx(tiny.expected_probability(150), abs=1e-4)
+    assert output.ood_distance == pytest.approx(40 * abs(150 / 255 - 0.5), abs=1e-3)
+    assert output.heatmap.shape == (14, 14) and output.heatmap.dtype == np.float32
+
+
+def test_a_later_run_leaves_earlier_heat_maps_alone(engine):
+    first = engine.run(np.full((224, 224), 200, np.uint8)).heatmap
+    before = first.copy()
+    engine.run(np.zeros((224, 224), np.uint8))
+    assert np.array_equal(first, before)
+
+
+def test_a_model_from_a_file_answers_as_one_from_bytes(engine, model, tmp_path):
+    (tmp_path / "model.tflite").write_bytes(model)
+    film = np.full((224, 224), 90, np.uint8)
+    assert Engine(tmp_path / "model.tflite").run(film).probability == engine.run(film).probability
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((224, 224)), np.zeros((224, 223), np.uint8), np.zeros((1, 224, 224), np.uint8)]
+)
+def test_pixels_of_another_shape_or_type_are_refused(engine, bad):
+    with pytest.raises(ValueError, match="read_film"):
+        engine.run(bad)
+
+
+def test_the_golden_films_pass_on_an_intact_model(engine, tiny):
+    engine.check_golden(tiny.golden())
+
+
+def test_another_model_fails_the_golden_films(engine, tiny):
+    with pytest.raises(EngineError, match="golden probability"):
+        engine.check_golden(tiny.golden(slope=-12.0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probability": np.full(3, np.nan, np.float32)},
+        {"ood_distance": np.full(3, 99, np.float32)},
+        {"heatmap": np.zeros((3, 7, 7), np.float32)},
+        {"films": np.zeros((0, 224, 224), np.uint8)},
+        {"tolerance": np.float32("nan")},
+    ],
+    ids=["probability", "distance", "heatmap", "empty", "tolerance"],
+)
+def test_any_golden_difference_is_an_error(engine, tiny, changes):
+    arrays = dict(np.load(io.BytesIO(tiny.golden())))
+    stream = io.BytesIO()
+    np.savez(stream, **{**arrays, **changes})
+    with pytest.raises(EngineError):
+        engine.check_golden(stream.getvalue())
+
+
+@pytest.mark.parametrize("data", [b"", b"not a model", b"\x1c\x00\x00\x00TFL3" + bytes(200)])
+def test_bytes_that_are_no_model_are_refused(data):
+    with pytest.raises(EngineError):
+        Engine(data)
