@@ -1,0 +1,135 @@
+"""`python -m infra`: deploy, operate and remove the pipeline. Every setting is checked before the first call to AWS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra import config as settings
+from infra import dataset, plan, stacks
+from infra.config import Config
+from infra.errors import Fault
+from infra.session import client, endpoint, open_session
+from infra.settings import airflow_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status (0 done, 1 failed with a message, 2 wrong usage)."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = settings.load(
+            options.config,
+            project=options.project,
+            region=options.region,
+            profile=options.profile,
+            endpoint_url=options.endpoint_url,
+        )
+        options.run(config, options)
+    except Fault as fault:
+        print(f"{options.command}: {fault}", file=sys.stderr)
+        return 1
+    except (ClientError, BotoCoreError) as error:
+        where = endpoint(config) or "AWS"
+        print(
+            f"{options.command}: {where} answers: {error}. Check the identity with `aws sts get-caller-identity` and "
+            "its rights; docs/deploy.md lists those that each command needs",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print(f"{options.command}: interrupted; the command can be run again", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _plan(config: Config, options: argparse.Namespace) -> None:
+    print(plan.text(config))
+
+
+def _config(config: Config, options: argparse.Namespace) -> None:
+    print(settings.as_toml(config), end="")
+
+
+def _deploy(config: Config, options: argparse.Namespace) -> None:
+    session = open_session(config)
+    outputs = stacks.deploy_base(session, config) if options.base else stacks.deploy(session, config)
+    for name, value in sorted(outputs.items()):
+        print(f"  {name:28} {value}")
+
+
+def _settings(config: Config, options: argparse.Namespace) -> None:
+    print(json.dumps(airflow_settings(stacks.outputs(open_session(config), config)), indent=2))
+
+
+def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
+    with dataset.open_dataset(options.source) as found:
+        chosen = found.limited(options.limit) if options.limit else found
+        session = open_session(config)
+        bucket = options.bucket or stacks.outputs(session, config)["DatasetsBucket"]
+        counts = dataset.upload(
+            chosen,
+            client(session, config, "s3"),
+            bucket,
+            options.name,
+            replace=options.replace,
+            progress=_progress("films"),
+        )
+    print(
+        f"s3://{bucket}/datasets/{options.name}/: "
+        + ", ".join(
+            f"{split} {labels['NORMAL']} normal and {labels['PNEUMONIA']} pneumonia" for split, labels in counts.items()
+        )
+    )
+    if found.ignored:
+        print(f"left out: {found.ignored} films of val/ (held-out films are cut from train/, by patient)")
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    """A line on stderr that counts on a terminal, and one for every tenth elsewhere."""
+    terminal = sys.stderr.isatty()
+
+    def show(done: int, total: int) -> None:
+        if terminal:
+            print(f"\r{done}/{total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        elif done == total or done % max(1, total // 10) == 0:
+            print(f"{done}/{total} {what}", file=sys.stderr)
+
+    return show
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="settings (default: infra.toml, if there is one)")
+    common.add_argument("--project", help="prefix of every name")
+    common.add_argument("--region", help="AWS region")
+    common.add_argument("--profile", help="profile of ~/.aws/config")
+    common.add_argument("--endpoint-url", metavar="URL", help="another endpoint, such as the local AWS")
+    parser = argparse.ArgumentParser(prog="python -m infra", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[Config, argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[common], help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    command("config", _config, "print all settings as a commented infra.toml")
+    command("plan", _plan, "say what would be created; makes no call")
+    deploy = command("deploy", _deploy, "create or update both stacks")
+    deploy.add_argument("--base", action="store_true", help="the base stack only (before the first image exists)")
+    command("settings", _settings, "print the Airflow Variable `cxr`")
+    upload = command("upload-dataset", _upload_dataset, "put a data set into S3 in Kaggle's layout")
+    upload.add_argument("source", help="folder or zip file that holds train/ and test/, or `kaggle`")
+    upload.add_argument("--name", default="chest_xray", help="goes to datasets/<name>/ (default: chest_xray)")
+    upload.add_argument("--limit", type=int, metavar="N", help="at most N train films and N/4 test films, stratified")
+    upload.add_argument("--bucket", help="another bucket than the stack's")
+    upload.add_argument("--replace", action="store_true", help="remove other films below the name first")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

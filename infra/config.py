@@ -1,0 +1,228 @@
+"""All settings in one place, each with its default and bounds, and all of them checked before the first call to AWS.
+
+A setting that a template takes as a parameter has the parameter's name in snake case (`memory_size` -> `MemorySize`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.errors import Fault
+
+FILE = Path("infra.toml")
+LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731)
+LOG_RETENTION_DAYS += (1096, 1827, 2192, 2557, 2922, 3288, 3653)  # what CloudWatch Logs accepts
+VISIBILITY_FACTOR = 6  # AWS: a queue's visibility timeout is at least six times the timeout of the function behind it
+
+
+class ConfigError(Fault):
+    """One or more settings are wrong; the message lists all of them."""
+
+
+def _setting(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    pattern: str = "",
+    stack: str = "",
+    one_of: tuple[Any, ...] = (),
+) -> Any:
+    bounds = {"low": low, "high": high, "pattern": pattern, "one_of": one_of}
+    return field(default=default, metadata={"text": text, "stack": stack, **bounds})
+
+
+_PRINCIPAL = r"|arn:[a-z-]+:iam::[0-9]{12}:(role|user)/.+"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of one deployment; `python -m infra config` prints them as a commented `infra.toml`."""
+
+    project: str = _setting(
+        "cxr",
+        "Prefix of every name: 2 to 16 lower-case letters, digits and hyphens.",
+        pattern=r"[a-z][a-z0-9-]{0,14}[a-z0-9]",
+        stack="both",
+    )
+    region: str = _setting(
+        "", "AWS region; empty takes the profile's or AWS_DEFAULT_REGION.", pattern=r"|[a-z]{2}(-[a-z]+)+-[0-9]"
+    )
+    profile: str = _setting("", "Profile of ~/.aws/config; empty takes the default credentials.")
+    endpoint_url: str = _setting(
+        "", "Another endpoint, for the local AWS; empty for the real one.", pattern=r"|https?://[^\s]+"
+    )
+
+    uploads_expiration_days: int = _setting(
+        365, "Uploaded films are deleted after so many days; 0 keeps them.", low=0, high=36500, stack="base"
+    )
+    results_expiration_days: int = _setting(
+        365, "Results and heat maps are deleted after so many days; 0 keeps them.", low=0, high=36500, stack="base"
+    )
+    noncurrent_days: int = _setting(
+        90,
+        "Overwritten or deleted versions of films, results and data sets stay so long.",
+        low=1,
+        high=36500,
+        stack="base",
+    )
+    access_log_days: int = _setting(
+        365, "Access logs of the buckets stay for so many days.", low=1, high=36500, stack="base"
+    )
+    visibility_timeout: int = _setting(
+        720,
+        "Seconds until an unacknowledged message comes again; at least 6 x function_timeout.",
+        low=1,
+        high=43200,
+        stack="base",
+    )
+    max_receive_count: int = _setting(
+        5, "Deliveries before a message moves to its dead-letter queue.", low=1, high=1000, stack="base"
+    )
+    alarm_email: str = _setting(
+        "", "Address that receives every alarm; empty for none.", pattern=r"|[^@\s]+@[^@\s]+", stack="base"
+    )
+    airflow_principal_arn: str = _setting(
+        "",
+        "Role or user that Airflow runs under and that may assume the Airflow role.",
+        pattern=_PRINCIPAL,
+        stack="base",
+    )
+    operator_principal_arn: str = _setting(
+        "", "Role or user of the people who may promote and roll back by hand.", pattern=_PRINCIPAL, stack="base"
+    )
+
+    memory_size: int = _setting(
+        1769, "Memory of the function in MB; 1769 buys one whole virtual CPU.", low=512, high=10240, stack="service"
+    )
+    function_timeout: int = _setting(120, "Seconds that one invocation may take.", low=10, high=900, stack="service")
+    batch_size: int = _setting(10, "Uploads for one invocation.", low=1, high=10, stack="service")
+    batching_window: int = _setting(1, "Seconds that an upload waits for company.", low=0, high=300, stack="service")
+    uploads_concurrency: int = _setting(50, "Invocations at a time for new uploads.", low=2, high=1000, stack="service")
+    backlog_concurrency: int = _setting(40, "Invocations at a time for the backlog.", low=2, high=1000, stack="service")
+    direct_concurrency: int = _setting(10, "Invocations at a time by Airflow itself.", low=0, high=1000)
+    log_retention_days: int = _setting(
+        365, "Days that the function's log is kept.", one_of=LOG_RETENTION_DAYS, stack="service"
+    )
+    max_upload_age_seconds: int = _setting(
+        900, "The oldest upload may wait so long before the alarm.", low=60, high=1209600, stack="service"
+    )
+    max_backlog_age_seconds: int = _setting(
+        86400, "The oldest backlog message may wait so long before the alarm.", low=60, high=1209600, stack="service"
+    )
+    max_unreadable_share: float = _setting(
+        0.2, "Share of unreadable films in 15 minutes that raises the alarm.", low=0.0, high=1.0, stack="service"
+    )
+
+    inference_image: str = _setting("", "Image of the function; empty takes the newest in its repository.")
+    training_image: str = _setting("", "Image of the training job; empty takes the newest in its repository.")
+
+    def __post_init__(self) -> None:
+        faults = [f for f in (_fault(f, getattr(self, f.name)) for f in dataclasses.fields(self)) if f]
+        if not faults:
+            faults = list(self._contradictions())
+        if faults:
+            raise ConfigError("The configuration cannot be deployed:\n" + "\n".join(f"  - {f}" for f in faults))
+
+    def _contradictions(self) -> list[str]:
+        found = []
+        least = VISIBILITY_FACTOR * self.function_timeout
+        if self.visibility_timeout < least:
+            found.append(
+                f"visibility_timeout = {self.visibility_timeout} is below {least}, six times function_timeout = "
+                f"{self.function_timeout}; raise the one or lower the other, or films are classified twice"
+            )
+        keeps = self.results_expiration_days
+        if keeps and (not self.uploads_expiration_days or keeps < self.uploads_expiration_days):
+            found.append(
+                f"results_expiration_days = {keeps} deletes results before their uploads (uploads_expiration_days = "
+                f"{self.uploads_expiration_days}), so the backlog would classify them again; give the results "
+                "at least the uploads' days, or 0"
+            )
+        return found
+
+    @property
+    def reserved_concurrency(self) -> int:
+        """Concurrency that the function needs for itself: both event sources and the direct calls."""
+        return self.uploads_concurrency + self.backlog_concurrency + self.direct_concurrency
+
+    def parameters(self, stack: str) -> dict[str, str]:
+        """The template parameters of `base` or `service` that are settings."""
+        names = [f.name for f in dataclasses.fields(self) if f.metadata["stack"] in (stack, "both")]
+        values = {pascal(name): str(getattr(self, name)) for name in names}
+        if stack == "service":
+            values["ReservedConcurrency"] = str(self.reserved_concurrency)
+        return values
+
+
+def pascal(name: str) -> str:
+    """`memory_size` -> `MemorySize`."""
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def load(path: Path | None = None, **overrides: Any) -> Config:
+    """Settings from a TOML file (`infra.toml` here, if there is one), then `overrides` that are not None.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, names an unknown setting, or a value is out of bounds.
+    """
+    values: dict[str, Any] = {}
+    if path is not None and not path.is_file():
+        raise ConfigError(f"{path}: no such file; print one with `python -m infra config > {path}`")
+    if path is not None or FILE.is_file():
+        path = path or FILE
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    known = [f.name for f in dataclasses.fields(Config)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{path or 'configuration'}: no setting is called {', '.join(unknown)}; there are {', '.join(known)}"
+        )
+    return Config(**values)
+
+
+def as_toml(config: Config) -> str:
+    """The settings as a commented TOML file."""
+    lines = ["# Settings of the deployment; `python -m infra` reads this file as infra.toml."]
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        lines += [
+            "",
+            f"# {f.metadata['text']}{_bounds(f.metadata)}",
+            f'{f.name} = "{value}"' if isinstance(value, str) else f"{f.name} = {value}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _bounds(metadata: Any) -> str:
+    if metadata["one_of"]:
+        return f" One of {', '.join(map(str, metadata['one_of']))}."
+    if metadata["low"] is not None:
+        return f" From {metadata['low']} to {metadata['high']}."
+    return ""
+
+
+def _fault(setting: dataclasses.Field[Any], value: Any) -> str | None:
+    name, rule, expected = setting.name, setting.metadata, type(setting.default)
+    if isinstance(value, bool) or not isinstance(value, (int, float) if expected is float else expected):
+        return f"{name} = {value!r} is not {_KINDS[expected]}"
+    if rule["pattern"] and not re.fullmatch(rule["pattern"], value):
+        return f"{name} = {value!r} does not fit: {rule['text']} (pattern {rule['pattern']})"
+    if rule["low"] is not None and not rule["low"] <= value <= rule["high"]:
+        return f"{name} = {value} is outside {rule['low']} to {rule['high']}"
+    if rule["one_of"] and value not in rule["one_of"]:
+        return f"{name} = {value} is none of {', '.join(map(str, rule['one_of']))}"
+    return None
+
+
+_KINDS = {str: "a text", int: "a whole number", float: "a number"}

@@ -1,0 +1,179 @@
+"""Deploying twice is the same as deploying once: an unchanged stack is left alone, a failed one says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError, WaiterError
+
+from infra import images, template
+from infra.config import Config
+from infra.errors import Fault
+from infra.session import client
+
+Say = Callable[[str], None]
+_SETTLED_BADLY = ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "CREATE_FAILED", "ROLLBACK_FAILED", "DELETE_FAILED")
+FROM_BASE = (
+    "FunctionRoleArn",
+    "KeyArn",
+    "UploadsBucket",
+    "ResultsBucket",
+    "ModelsBucket",
+    "UploadsQueueArn",
+    "BacklogQueueArn",
+    "AlarmTopicArn",
+)  # outputs of the base stack that the service stack takes
+
+
+class StackError(Fault):
+    """CloudFormation refused or rolled back; the message carries its reasons."""
+
+
+def names(config: Config) -> tuple[str, str]:
+    """Names of the base and the service stack."""
+    return f"{config.project}-base", f"{config.project}-service"
+
+
+def deploy(session: boto3.Session, config: Config, say: Say = print) -> dict[str, str]:
+    """Creates or updates both stacks and returns their outputs in one dict. Safe to repeat.
+
+    Raises:
+        StackError: CloudFormation failed; nothing is half done, it rolls back.
+        ImageMissing: the base stack stands, but no image has been pushed yet; run `python -m infra images`.
+    """
+    base = deploy_base(session, config, say)
+    return base | deploy_service(session, config, base, say)
+
+
+def deploy_base(session: boto3.Session, config: Config, say: Say = print) -> dict[str, str]:
+    """Creates or updates the base stack, protects it against deletion, and returns its outputs."""
+    cloudformation = client(session, config, "cloudformation")
+    name, _ = names(config)
+    return _apply(cloudformation, name, template.BASE, config.parameters("base"), config, say, protect=True)
+
+
+def deploy_service(session: boto3.Session, config: Config, base: Mapping[str, str], say: Say = print) -> dict[str, str]:
+    """Creates or updates the service stack on top of the base stack's outputs, and returns its own."""
+    parameters = config.parameters("service") | {name: base[name] for name in FROM_BASE}
+    for kind, configured in (("Inference", config.inference_image), ("Training", config.training_image)):
+        parameters[f"{kind}ImageUri"] = configured or images.newest(session, config, base[f"{kind}RepositoryUri"])
+    return _apply(
+        client(session, config, "cloudformation"), names(config)[1], template.SERVICE, parameters, config, say
+    )
+
+
+def outputs(session: boto3.Session, config: Config) -> dict[str, str]:
+    """Outputs of both stacks as they stand.
+
+    Raises:
+        StackError: one of them does not exist.
+    """
+    cloudformation = client(session, config, "cloudformation")
+    found: dict[str, str] = {}
+    for name in names(config):
+        stack = describe(cloudformation, name)
+        if stack is None:
+            raise StackError(
+                f"There is no stack {name} in {cloudformation.meta.region_name}; "
+                "run `python -m infra deploy`, or correct project and region"
+            )
+        found |= _outputs(stack)
+    return found
+
+
+def describe(cloudformation: Any, name: str) -> dict[str, Any] | None:
+    """CloudFormation's description of a stack, or None if there is none."""
+    try:
+        return cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" in str(error):
+            return None
+        raise
+
+
+def _outputs(stack: Mapping[str, Any]) -> dict[str, str]:
+    return {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", [])}
+
+
+def _apply(
+    cloudformation: Any,
+    name: str,
+    path: Path,
+    parameters: Mapping[str, str],
+    config: Config,
+    say: Say,
+    protect: bool = False,
+) -> dict[str, str]:
+    stack = describe(cloudformation, name)
+    status = stack["StackStatus"] if stack else ""
+    if status.endswith("_IN_PROGRESS") and status not in _SETTLED_BADLY:
+        raise StackError(f"Stack {name} is busy ({status}); wait until it has settled and run the command again")
+    if status == "UPDATE_ROLLBACK_FAILED":
+        raise StackError(
+            f"Stack {name} is stuck in {status}; choose `Continue update rollback` in the CloudFormation "
+            "console, then run the command again"
+        )
+    if status in _SETTLED_BADLY:
+        say(f"{name}: removing the remains of a failed creation ({status})")
+        delete(cloudformation, name)
+        stack = None
+    request: dict[str, Any] = {
+        "StackName": name,
+        "TemplateBody": path.read_text(encoding="utf-8"),
+        "Capabilities": ["CAPABILITY_NAMED_IAM"],
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in sorted(parameters.items())],
+        "Tags": [{"Key": "project", "Value": config.project}],
+    }
+    if stack is None:
+        say(f"{name}: creating")
+        cloudformation.create_stack(**request, EnableTerminationProtection=protect)
+        _wait(cloudformation, name, "stack_create_complete")
+    elif _update(cloudformation, request):
+        say(f"{name}: updating")
+        _wait(cloudformation, name, "stack_update_complete")
+    else:
+        say(f"{name}: nothing to change")
+    return _outputs(describe(cloudformation, name) or {})
+
+
+def _update(cloudformation: Any, request: Mapping[str, Any]) -> bool:
+    """Starts the update; False if there is nothing to update."""
+    try:
+        cloudformation.update_stack(**request)
+    except ClientError as error:
+        if "No updates are to be performed" in str(error):
+            return False
+        raise
+    return True
+
+
+def _wait(cloudformation: Any, name: str, waiter: str) -> None:
+    try:
+        cloudformation.get_waiter(waiter).wait(StackName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 360})
+    except WaiterError as error:
+        reasons = _reasons(cloudformation, name)
+        raise StackError(
+            f"Stack {name} failed and was rolled back:\n{reasons}\n"
+            "Mend the first reason and run the command again; docs/deploy.md explains the usual ones"
+        ) from error
+
+
+def _reasons(cloudformation: Any, name: str) -> str:
+    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+    failed = [e for e in events if e["ResourceStatus"].endswith("_FAILED")][:20]
+    return (
+        "\n".join(
+            f"  - {e['LogicalResourceId']} ({e['ResourceType']}): {e.get('ResourceStatusReason', 'no reason')}"
+            for e in reversed(failed)
+        )
+        or "  - CloudFormation gives no reason"
+    )
+
+
+def delete(cloudformation: Any, name: str) -> None:
+    """Deletes a stack and waits until it is gone; a stack that does not exist is fine."""
+    cloudformation.delete_stack(StackName=name)
+    _wait(cloudformation, name, "stack_delete_complete")

@@ -1,0 +1,225 @@
+"""A data set reaches S3 in Kaggle's layout, or the file that prevents it is named."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from infra import dataset
+from infra.dataset import DatasetError, open_dataset, upload
+
+FILMS = {
+    f"{split}/{label}/{label[0]}-{n:04}.jpeg": f"{split}{label}{n}".encode()
+    for split, each in (("train", 40), ("test", 12))
+    for label, of in (("NORMAL", 1), ("PNEUMONIA", 3))
+    for n in range(each * of // 4)
+}
+
+
+def folder(root, files=FILMS):
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return root
+
+
+def archive(path, files=FILMS, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", method) as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return path
+
+
+def paths(source):
+    with open_dataset(source) as found:
+        return {film.path: film.read() for film in found.films}
+
+
+@pytest.fixture
+def s3():
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="datasets")
+        yield client
+
+
+def stored(s3):
+    return {found["Key"] for found in s3.list_objects_v2(Bucket="datasets").get("Contents", [])}
+
+
+@pytest.mark.parametrize("above", ["", "chest_xray/", "chest_xray/chest_xray/", "my films/", "archive/chest_xray/"])
+def test_a_folder_and_a_zip_give_the_same_films_at_any_depth_that_kaggle_uses(tmp_path, above):
+    files = {above + path: content for path, content in FILMS.items()}
+    assert paths(folder(tmp_path / "f", files)) == FILMS
+    assert paths(archive(tmp_path / "a.zip", files)) == FILMS
+
+
+def test_kaggles_own_archive_with_everything_twice_gives_each_film_once(tmp_path):
+    twice = {
+        above + path: content for above in ("chest_xray/", "chest_xray/chest_xray/") for path, content in FILMS.items()
+    }
+    junk = {
+        "chest_xray/__MACOSX/._train": b"x",
+        "chest_xray/train/.DS_Store": b"x",
+        "chest_xray/train/NORMAL/Thumbs.db": b"x",
+        "chest_xray/train/NORMAL/._N-0001.jpeg": b"x",
+        "chest_xray/val/NORMAL/N-9.jpeg": b"x",
+    }
+    with open_dataset(archive(tmp_path / "a.zip", twice | junk)) as found:
+        assert {film.path for film in found.films} == set(FILMS)
+        assert found.ignored == 1
+
+
+def test_the_films_arrive_below_the_name_with_their_counts_and_type(tmp_path, s3):
+    steps = []
+    with open_dataset(folder(tmp_path, FILMS | {"patients.csv": b"file,patient\n"})) as found:
+        counts = upload(found, s3, "datasets", "demo", progress=lambda done, total: steps.append((done, total)))
+    assert counts == {"train": {"NORMAL": 10, "PNEUMONIA": 30}, "test": {"NORMAL": 3, "PNEUMONIA": 9}}
+    assert stored(s3) == {f"datasets/demo/{path}" for path in (*FILMS, "patients.csv")}
+    assert steps == [(n, len(FILMS) + 1) for n in range(1, len(FILMS) + 2)]
+    assert (
+        s3.head_object(Bucket="datasets", Key="datasets/demo/train/NORMAL/N-0001.jpeg")["ContentType"] == "image/jpeg"
+    )
+
+
+def test_films_of_an_earlier_set_are_not_trained_on_by_accident(tmp_path, s3):
+    s3.put_object(Bucket="datasets", Key="datasets/demo/train/NORMAL/old.jpeg", Body=b"x")
+    with open_dataset(folder(tmp_path)) as found:
+        with pytest.raises(DatasetError, match=r"already holds 1 other files.*old\.jpeg.*--replace"):
+            upload(found, s3, "datasets", "demo")
+        upload(found, s3, "datasets", "demo", replace=True)
+    assert stored(s3) == {f"datasets/demo/{path}" for path in FILMS}
+
+
+def test_uploading_twice_changes_nothing(tmp_path, s3):
+    for _ in range(2):
+        with open_dataset(folder(tmp_path)) as found:
+            upload(found, s3, "datasets", "demo")
+    assert stored(s3) == {f"datasets/demo/{path}" for path in FILMS}
+
+
+@pytest.mark.parametrize("limit", [4, 8, 20, 40, 1000])
+def test_the_limit_is_an_upper_bound_keeps_both_classes_and_is_repeatable(tmp_path, limit):
+    with open_dataset(folder(tmp_path)) as found:
+        chosen = found.limited(limit)
+        assert chosen == found.limited(limit)
+    counts = chosen.counts()
+    assert sum(counts["train"].values()) <= max(limit, 2)
+    assert sum(counts["test"].values()) <= max(limit // 4, 2)
+    assert all(n >= 1 for labels in counts.values() for n in labels.values())
+    if limit == 20:
+        assert counts["train"] == {"NORMAL": 5, "PNEUMONIA": 15}
+    if limit == 1000:
+        assert sum(map(sum, (labels.values() for labels in counts.values()))) == len(FILMS)
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"train/Normal/a.jpeg": b"x"}, r"folder 'Normal' .* must be called 'NORMAL'"),
+        ({"Train/NORMAL/a.jpeg": b"x"}, r"folder 'Train' .* must be called 'train'"),
+        ({"train/COVID/a.jpeg": b"x"}, r"train/COVID/a\.jpeg lies outside"),
+        ({"train/NORMAL/more/a.jpeg": b"x"}, r"more/a\.jpeg lies outside"),
+        ({"train/NORMAL/notes.txt": b"x"}, r"notes\.txt is no film"),
+        ({"train/NORMAL/zero.jpeg": b""}, r"zero\.jpeg is empty"),
+    ],
+)
+def test_what_does_not_belong_is_named_with_its_remedy(tmp_path, extra, says):
+    with pytest.raises(DatasetError, match=says):
+        paths(folder(tmp_path / "f", FILMS | extra))
+    with pytest.raises(DatasetError, match=says):
+        paths(archive(tmp_path / "a.zip", FILMS | extra))
+
+
+def test_a_class_without_films_is_named(tmp_path):
+    only = {path: content for path, content in FILMS.items() if not path.startswith("test/NORMAL")}
+    with pytest.raises(DatasetError, match="no film in test/NORMAL"):
+        paths(folder(tmp_path, only))
+
+
+def test_two_different_films_of_one_name_are_refused(tmp_path):
+    files = {"chest_xray/" + path: content for path, content in FILMS.items()}
+    files["chest_xray/chest_xray/train/NORMAL/N-0001.jpeg"] = b"another"
+    with pytest.raises(DatasetError, match="exists twice with different content"):
+        paths(folder(tmp_path, files))
+
+
+@pytest.mark.parametrize("name", ["../evil.jpeg", "/etc/evil.jpeg", "train\\NORMAL\\evil.jpeg"])
+def test_a_member_that_points_outside_the_archive_is_refused(tmp_path, name):
+    with pytest.raises(DatasetError, match="points outside the archive"):
+        paths(archive(tmp_path / "a.zip", FILMS | {name: b"x"}))
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_read(tmp_path):
+    bomb = FILMS | {"train/NORMAL/bomb.jpeg": bytes(8 * 2**20)}
+    with pytest.raises(DatasetError, match="decompression bomb"):
+        paths(archive(tmp_path / "a.zip", bomb, zipfile.ZIP_DEFLATED))
+
+
+def test_a_link_is_refused_in_an_archive_and_out_of_a_folder(tmp_path):
+    packed = tmp_path / "a.zip"
+    archive(packed)
+    with zipfile.ZipFile(packed, "a") as more:
+        link = zipfile.ZipInfo("train/NORMAL/link.jpeg")
+        link.external_attr = 0o120777 << 16
+        more.writestr(link, "/etc/passwd")
+    with pytest.raises(DatasetError, match="symbolic link"):
+        paths(packed)
+    secret = tmp_path / "secret.jpeg"
+    secret.write_bytes(b"x")
+    os.symlink(secret, folder(tmp_path / "f") / "train/NORMAL/link.jpeg")
+    with pytest.raises(DatasetError, match="link to a file outside"):
+        paths(tmp_path / "f")
+
+
+def test_a_damaged_member_is_named(tmp_path):
+    packed = archive(tmp_path / "a.zip")
+    damaged = packed.read_bytes().replace(b"trainNORMAL3", b"trainNORMAL?", 1)
+    packed.write_bytes(damaged)
+    with pytest.raises(DatasetError, match=r"N-0003\.jpeg' is damaged"):
+        paths(packed)
+
+
+def test_what_is_no_dataset_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="no such folder or zip file"):
+        open_dataset(tmp_path / "none")
+    (tmp_path / "a.tar.gz").write_bytes(b"\x1f\x8b not a zip")
+    with pytest.raises(DatasetError, match="neither a folder nor a zip file"):
+        open_dataset(tmp_path / "a.tar.gz")
+
+
+def test_a_film_beyond_the_size_limit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "MAX_FILM_BYTES", 10)
+    with pytest.raises(DatasetError, match="bytes, above 10"):
+        paths(folder(tmp_path, FILMS | {"train/NORMAL/big.jpeg": bytes(11)}))
+
+
+def test_a_failed_put_stops_the_upload(tmp_path, s3):
+    with open_dataset(folder(tmp_path)) as found, pytest.raises(Exception, match="NoSuchBucket"):
+        upload(found, s3, "absent", "demo")
+
+
+def test_kaggle_is_asked_for_by_name_and_a_failed_download_says_what_else_to_do(tmp_path, monkeypatch):
+    import kagglehub
+
+    monkeypatch.setattr(kagglehub, "dataset_download", lambda name: str(folder(tmp_path)))
+    assert paths("kaggle") == FILMS
+
+    def unreachable(name):
+        raise OSError("no route")
+
+    monkeypatch.setattr(kagglehub, "dataset_download", unreachable)
+    with pytest.raises(DatasetError, match="download it in a browser"):
+        open_dataset("kaggle")
+
+
+def test_films_of_a_zip_can_be_read_from_many_threads(tmp_path, s3):
+    with open_dataset(archive(tmp_path / "a.zip", method=zipfile.ZIP_DEFLATED)) as found:
+        upload(found, s3, "datasets", "demo", threads=16)
+    body = s3.get_object(Bucket="datasets", Key="datasets/demo/train/PNEUMONIA/P-0007.jpeg")["Body"].read()
+    assert io.BytesIO(body).getvalue() == FILMS["train/PNEUMONIA/P-0007.jpeg"]
