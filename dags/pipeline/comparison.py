@@ -1,0 +1,156 @@
+"""A challenger replaces the champion only if, on the same test films, it is shown not to be worse.
+
+The training job scores the champion it was given; where another model serves by now, the two models' kept predictions
+are compared here by the same paired bootstrap over patients.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+RESAMPLES = 2000
+PATIENT = re.compile(r"(person\d+|(?:NORMAL2-)?IM-\d+)")  # Kaggle's file names
+
+
+class NotComparable(Exception):
+    """Champion and challenger were not tested on the same films."""
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How much worse the lower bound (2.5 %) of a difference may be: negative numbers."""
+
+    auroc: float
+    balanced_accuracy: float
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any]) -> Margins:
+        return cls(float(params["margin_auroc"]), float(params["margin_balanced_accuracy"]))
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A model's outputs on its test films: file -> (is pneumonia, probability), and its decision threshold."""
+
+    films: dict[str, tuple[bool, float]]
+    threshold: float
+
+    @property
+    def labels(self) -> dict[str, bool]:
+        return {file: label for file, (label, _) in self.films.items()}
+
+    @classmethod
+    def read(cls, predictions_csv: bytes, threshold: float) -> Tested:
+        rows = csv.DictReader(io.StringIO(predictions_csv.decode()))
+        films = {
+            row["file"]: (row["label"] == "PNEUMONIA", float(row["probability"])) for row in rows if row["probability"]
+        }
+        return cls(films, threshold)
+
+
+def worse(noninferiority: dict[str, Any], margins: Margins) -> list[str]:
+    """Return a sentence for each difference whose lower bound is below its margin; empty means not inferior."""
+    rows = (
+        ("AUROC", noninferiority["delta_auroc"], margins.auroc, "margin_auroc"),
+        (
+            "balanced accuracy",
+            noninferiority["delta_balanced_accuracy"],
+            margins.balanced_accuracy,
+            "margin_balanced_accuracy",
+        ),
+    )
+    return [
+        f"{name} differs by {delta['value']:+.4f} from the champion's and may be as low as {delta['lower']:+.4f}; "
+        f"{param} = {margin:g}"
+        for name, delta, margin, param in rows
+        if not delta["lower"] > margin
+    ]
+
+
+def noninferiority(champion: Tested, challenger: Tested, seed: int = 0) -> dict[str, Any]:
+    """Compare two models on the same films by a paired bootstrap over patients, in metrics.json's form.
+
+    Raises NotComparable where the films or their labels differ.
+    """
+    if champion.labels != challenger.labels:
+        raise NotComparable(
+            f"the champion was tested on {len(champion.films)} films, the challenger on {len(challenger.films)}, and "
+            "they are not the same; run `retrain` again: its training job scores the present champion"
+        )
+    by_patient: dict[str, list[str]] = defaultdict(list)
+    for file in sorted(champion.films):
+        by_patient[_patient(file)].append(file)
+    patients = list(by_patient.values())
+    models = (_Ranked(champion), _Ranked(challenger))
+    everyone = dict.fromkeys(champion.films, 1)
+    value = _difference(*models, everyone)
+    rng = random.Random(seed)
+    drawn = []
+    for _ in range(RESAMPLES):
+        weights = dict.fromkeys(champion.films, 0)
+        for films in rng.choices(patients, k=len(patients)):
+            for file in films:
+                weights[file] += 1
+        difference = _difference(*models, weights)
+        if difference is not None:
+            drawn.append(difference)
+    if value is None or not drawn:
+        raise NotComparable("the test films hold one class only")
+    lower = [sorted(column)[int(0.025 * len(drawn))] for column in zip(*drawn, strict=True)]
+    names = ("delta_auroc", "delta_balanced_accuracy")
+    return {
+        **{name: {"value": v, "lower": low} for name, v, low in zip(names, value, lower, strict=True)},
+        "resamples": len(drawn),
+    }
+
+
+def _patient(file: str) -> str:
+    """Patient of a film, as the training job groups them (a name that fits no pattern is its own patient)."""
+    found = PATIENT.match(file.rpartition("/")[2])
+    return found.group(1) if found else file
+
+
+class _Ranked:
+    """A model's films in the order of probability, ties together, so that a resample costs one pass."""
+
+    def __init__(self, tested: Tested) -> None:
+        ordered = sorted((p, label, file) for file, (label, p) in tested.films.items())
+        self._groups: list[list[tuple[bool, str]]] = []
+        last = None
+        for probability, label, file in ordered:
+            if probability != last:
+                self._groups.append([])
+                last = probability
+            self._groups[-1].append((label, file))
+        self._called = {file: p >= tested.threshold for file, (_, p) in tested.films.items()}
+        self._labels = tested.labels
+
+    def figures(self, weights: dict[str, int]) -> tuple[float, float] | None:
+        """(AUROC, balanced accuracy) with each film counted ``weights[film]`` times; None where a class is absent."""
+        below = wins = positives = 0.0
+        for group in self._groups:
+            up = down = 0
+            for label, file in group:
+                if label:
+                    up += weights[file]
+                else:
+                    down += weights[file]
+            wins += up * (below + down / 2)
+            below += down
+            positives += up
+        if not positives or not below:
+            return None
+        hits = sum(w for file, w in weights.items() if w and self._labels[file] and self._called[file])
+        passes = sum(w for file, w in weights.items() if w and not self._labels[file] and not self._called[file])
+        return wins / (positives * below), (hits / positives + passes / below) / 2
+
+
+def _difference(champion: _Ranked, challenger: _Ranked, weights: dict[str, int]) -> tuple[float, float] | None:
+    old, new = champion.figures(weights), challenger.figures(weights)
+    return None if old is None or new is None else (new[0] - old[0], new[1] - old[1])

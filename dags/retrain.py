@@ -1,0 +1,342 @@
+"""Retrain the pneumonia model, weekly or by hand, and put it into service only if it is shown to be good enough.
+
+The request to SageMaker is a literal here, rendered anew on every try; what a task computes lives in ``pipeline``.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import dag, get_current_context, task
+from pipeline import bundle, comparison, dataset, gate, pointer, registry, smoke
+from pipeline.approval import ApprovalSensor
+from pipeline.clients import client, error_code, promoting_s3
+from pipeline.outcome import AirflowFailException, AirflowSkipException
+from pipeline.retrain_form import FORM, HYPERPARAMETERS, fingerprint, job_name
+from pipeline.schedule import retrain_schedule
+from pipeline.settings import settings
+from pipeline.training import TrainingOperator
+
+PROMOTION_ATTEMPTS = 5
+
+
+def channel(name: str, uri: str) -> dict[str, Any]:
+    """Return a SageMaker input channel that downloads every object under ``uri`` before the job starts."""
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "InputMode": "File", "DataSource": {"S3DataSource": source}}
+
+
+def metric(name: str) -> dict[str, str]:
+    """Return the definition by which SageMaker finds ``name=0.123`` in the job's log."""
+    return {"Name": name, "Regex": rf"{name}=([-+.0-9a-z]+)"}
+
+
+PLAN = "ti.xcom_pull(task_ids='plan')"
+TRAINING_JOB = {
+    "TrainingJobName": f"{{{{ {PLAN}['job'] }}}}",
+    "AlgorithmSpecification": {
+        "TrainingImage": "{{ var.json.cxr.training_image }}",
+        "TrainingInputMode": "File",
+        "MetricDefinitions": [
+            *map(metric, ("train:loss", "tune:loss", "tune:auroc")),
+            *map(metric, ("test:auroc", "test:sensitivity", "test:specificity", "test:accuracy", "test:ece")),
+        ],
+    },
+    "RoleArn": "{{ var.json.cxr.training_role_arn }}",
+    "HyperParameters": {name: f"{{{{ params.{name} | string | lower }}}}" for name in HYPERPARAMETERS},
+    "InputDataConfig": [
+        channel("dataset", "s3://{{ var.json.cxr.datasets_bucket }}/{{ params.dataset }}"),
+        channel("weights", f"{{{{ {PLAN}['weights_uri'] }}}}"),
+        channel("champion", f"{{{{ {PLAN}['champion_uri'] }}}}"),
+    ],
+    "OutputDataConfig": {
+        "S3OutputPath": "s3://{{ var.json.cxr.models_bucket }}/training/",
+        "KmsKeyId": "{{ var.json.cxr.kms_key_arn or '' }}",
+    },
+    "CheckpointConfig": {
+        "S3Uri": f"s3://{{{{ var.json.cxr.models_bucket }}}}/training/{{{{ {PLAN}['job'] }}}}/checkpoints/",
+    },
+    "ResourceConfig": {
+        "InstanceType": "{{ params.instance_type }}",
+        "InstanceCount": 1,
+        "VolumeSizeInGB": "{{ params.volume_gb }}",
+        "VolumeKmsKeyId": "{{ var.json.cxr.kms_key_arn or '' }}",
+    },
+    "StoppingCondition": {
+        "MaxRuntimeInSeconds": "{{ params.max_runtime_minutes * 60 }}",
+        "MaxWaitTimeInSeconds": "{{ params.max_runtime_minutes * 120 }}",
+    },
+    "EnableManagedSpotTraining": "{{ params.spot }}",
+    "EnableNetworkIsolation": "{{ params.weights != 'imagenet' }}",
+    "Tags": [{"Key": "airflow-dag", "Value": "retrain"}],
+}  # fmt: skip
+
+
+@dag(
+    dag_id="retrain",
+    doc_md=__doc__,
+    schedule=retrain_schedule(),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    params=FORM,
+    default_args={"owner": "imaging", "retries": 2, "retry_delay": timedelta(seconds=30)},
+    tags=["cxr", "training"],
+)
+def retrain() -> None:
+    """Validate, train, register, judge, compare, approve, promote, smoke-test; roll back on failure."""
+    planned = plan()
+    trained = TrainingOperator(task_id="train", config=TRAINING_JOB, check_interval="{{ params.check_interval }}")
+    registered = register(trained.output)
+    judged = judge(registered)
+    compared = compare(registered)
+    approved = ApprovalSensor(task_id="approve", package_arn=registered["package_arn"], pending_since=judged, retries=0)
+    promoted = promote(registered, compared)
+    tested = smoke_test(registered)
+    undone = roll_back(registered, promoted)
+    done = announce(registered, promoted, tested)
+    planned >> trained
+    judged >> compared >> approved >> promoted >> tested >> [undone, done]
+
+
+@task
+def plan() -> dict[str, Any]:
+    """Check the dataset by its listing and decide which training job makes the model: an earlier one or a new one."""
+    context, names = get_current_context(), settings()
+    params, s3 = context["params"], client("s3")
+    found = dataset.read_listing(params["dataset"], dataset.listing(s3, names.datasets_bucket, params["dataset"]))
+    print(f"{found.prefix}: {found.counts}, ignored: {found.ignored or 'nothing'}")
+    try:
+        dataset.check(found, params["min_films"])
+        weights_uri, weights_digest = _weights(s3, names.datasets_bucket, params)
+    except dataset.DatasetRefused as refused:
+        raise AirflowFailException(str(refused)) from refused
+    champion = pointer.read(s3, names.models_bucket)
+    mark = fingerprint(found.digest, weights_digest, names.training_image, params)
+    dag_run = context["dag_run"]
+    own = job_name(dag_run.run_after, dag_run.run_id)
+    earlier = None if params["force"] else _earlier_job(s3, names.models_bucket, mark)
+    if earlier:
+        print(f"dataset, image and parameters are those of training job {earlier}: no GPU is paid for (see `force`)")
+    return {
+        "job": earlier or own,
+        "fingerprint": mark,
+        "counts": found.counts,
+        "weights_uri": weights_uri,
+        "champion_uri": f"s3://{champion.document['bundle']['bucket']}/{champion.bundle_prefix}" if champion else "",
+    }
+
+
+def _weights(s3: Any, datasets_bucket: str, params: dict[str, Any]) -> tuple[str, str]:
+    """Return the weights channel's address and the digest of what lies there, or two empty strings."""
+    if params["weights"] != "channel":
+        return "", ""
+    uri = params["weights_uri"] or f"s3://{datasets_bucket}/weights/vgg16/"
+    digest, files = dataset.digest_of(dataset.listing(s3, *bundle.split_uri(uri)), suffix=".weights.h5")
+    if files != 1:
+        raise dataset.DatasetRefused(f"{uri} holds {files} files *.weights.h5; exactly one is expected")
+    return uri, digest
+
+
+def _earlier_job(s3: Any, bucket: str, mark: str) -> str | None:
+    try:
+        return str(bundle.read_json(s3, bucket, f"training/fingerprints/{mark}.json")["job"])
+    except s3.exceptions.ClientError as error:
+        if error_code(error) in ("NoSuchKey", "404"):
+            return None
+        raise
+
+
+@task
+def register(trained: dict[str, Any]) -> dict[str, Any]:
+    """Unpack and verify the job's bundle, put it beside models/<job>/bundle.json and register it, pending approval."""
+    context, names = get_current_context(), settings()
+    s3, job = client("s3"), trained["job"]
+    try:
+        reference = bundle.publish(s3, trained["model_data"], names.models_bucket, f"models/{job}/")
+    except bundle.BundleRefused as refused:
+        raise AirflowFailException(f"training job {job}: {refused}") from refused
+    manifest = bundle.read_json(s3, names.models_bucket, reference["key"])
+    hashes = {f"sha256.{name}": entry["sha256"] for name, entry in manifest["files"].items()}
+    package_arn = registry.register(
+        client("sagemaker"), names.model_package_group, job,
+        model_data=trained["model_data"],
+        image=names.inference_image,
+        metrics_uri=f"s3://{names.models_bucket}/models/{job}/metrics.json",
+        metadata={
+            "training_job": job,
+            "bundle.sha256": reference["sha256"],
+            **hashes,
+            "dataset.digest": manifest["dataset"]["digest"],
+            "weights": manifest["weights"]["label"],
+            "head": manifest["head"],
+            "code_version": str(manifest["code_version"]),
+        },
+    )  # fmt: skip
+    mark = context["ti"].xcom_pull(task_ids="plan")["fingerprint"]
+    record = json.dumps({"job": job}).encode()
+    s3.put_object(Bucket=names.models_bucket, Key=f"training/fingerprints/{mark}.json", Body=record)
+    print(f"model package {registry.version(package_arn)}: {package_arn}")
+    return {
+        "package_arn": package_arn,
+        "version": registry.version(package_arn),
+        "job": job,
+        "bundle": reference,
+        "model_sha256": manifest["files"]["model.tflite"]["sha256"],
+        "threshold": manifest["threshold"],
+    }
+
+
+@task(retries=0)
+def judge(model: dict[str, Any]) -> str:
+    """Hold the test figures against the floors; a model that misses one is rejected in the registry, with reasons.
+
+    Returns the moment of the verdict (ISO 8601), from which the manual approval's clock runs.
+    """
+    params, sagemaker = get_current_context()["params"], client("sagemaker")
+    metrics = _metrics(client("s3"), model)
+    missed = gate.missed(metrics, gate.Floors.from_params(params))
+    if missed:
+        _reject(sagemaker, model, "gate: " + "; ".join(missed))
+    try:
+        registry.reopen(sagemaker, model["package_arn"], "gate: passed; waits for approval")
+    except registry.PackageRefused as refused:
+        raise AirflowFailException(str(refused)) from refused
+    print(f"model {model['version']} meets every floor")
+    return datetime.now(UTC).isoformat()
+
+
+@task(retries=0)
+def compare(model: dict[str, Any]) -> str:
+    """Compare with the champion on the same test films; skip the rest where this very model serves already."""
+    s3, names = client("s3"), settings()
+    champion = pointer.read(s3, names.models_bucket)
+    return _compared(s3, model, champion)
+
+
+def _compared(s3: Any, model: dict[str, Any], champion: pointer.Pointer | None) -> str:
+    """Return why the challenger may replace ``champion``; reject it in the registry where it may not."""
+    params = get_current_context()["params"]
+    if champion is None:
+        return "no model serves yet"
+    if champion.document["bundle"]["sha256"] == model["bundle"]["sha256"]:
+        raise AirflowSkipException(f"model {model['version']} serves already (serial {champion.serial})")
+    old = champion.document["bundle"]
+    serving = bundle.read_json(s3, old["bucket"], old["key"])
+    measured = _metrics(s3, model).get("champion")
+    try:
+        if measured and measured["model_sha256"] == serving["files"]["model.tflite"]["sha256"]:
+            difference = measured["noninferiority"]
+        else:
+            print("the training job did not score the model that serves now: comparing kept predictions")
+            difference = comparison.noninferiority(
+                _tested(s3, old["bucket"], champion.bundle_prefix, serving["threshold"]),
+                _tested(s3, model["bundle"]["bucket"], f"models/{model['job']}/", model["threshold"]),
+            )
+        worse = comparison.worse(difference, comparison.Margins.from_params(params))
+    except comparison.NotComparable as reason:
+        worse = [str(reason)]
+    if worse:
+        against = f"comparison: with model {champion.document['version']}: "
+        _reject(client("sagemaker"), model, against + "; ".join(worse))
+    bounds = ", ".join(
+        f"{n.removeprefix('delta_')} {d['value']:+.4f} (at least {d['lower']:+.4f})"
+        for n, d in difference.items()
+        if isinstance(d, dict)
+    )
+    return f"not inferior to model {champion.document['version']}: {bounds}"
+
+
+def _metrics(s3: Any, model: dict[str, Any]) -> dict[str, Any]:
+    return bundle.read_json(s3, model["bundle"]["bucket"], f"models/{model['job']}/metrics.json")
+
+
+def _tested(s3: Any, bucket: str, prefix: str, threshold: float) -> comparison.Tested:
+    body = s3.get_object(Bucket=bucket, Key=f"{prefix}predictions.csv")["Body"].read()
+    return comparison.Tested.read(body, threshold)
+
+
+def _reject(sagemaker: Any, model: dict[str, Any], reason: str) -> None:
+    registry.decide(sagemaker, model["package_arn"], "Rejected", reason)
+    raise AirflowFailException(f"REJECTED model {model['version']} ({model['job']}): {reason}")
+
+
+@task(retries=0)
+def promote(model: dict[str, Any], compared: str) -> dict[str, Any]:
+    """Point models/current.json at the approved model; where the champion changed meanwhile, compare again."""
+    context, names = get_current_context(), settings()
+    s3 = promoting_s3(names.promote_role_arn)
+    decision, _ = registry.status(client("sagemaker"), model["package_arn"])
+    if decision != "Approved":
+        raise AirflowFailException(f"model {model['version']} is {decision}; only an approved model is promoted")
+    for _ in range(PROMOTION_ATTEMPTS):
+        champion = pointer.read(s3, names.models_bucket)
+        reason = _compared(s3, model, champion)
+        try:
+            written = pointer.promote(
+                s3, names.models_bucket, champion, bundle=model["bundle"], package_arn=model["package_arn"],
+                version=model["version"], actor=f"airflow retrain {context['run_id']}", reason=reason,
+            )  # fmt: skip
+        except pointer.ChampionChanged as changed:
+            print(f"{changed}; comparing again")
+            continue
+        print(f"model {model['version']} serves as serial {written.serial}: {reason}")
+        return {"document": written.document, "etag": written.etag}
+    raise AirflowFailException(
+        f"the champion changed {PROMOTION_ATTEMPTS} times while model {model['version']} was compared with it"
+    )
+
+
+@task(retries=0)
+def smoke_test(model: dict[str, Any]) -> float:
+    """Send golden films through the Lambda; it must answer with the new model and the training job's probabilities."""
+    context, names = get_current_context(), settings()
+    params, s3 = context["params"], client("s3")
+    predictions = s3.get_object(Bucket=model["bundle"]["bucket"], Key=f"models/{model['job']}/predictions.csv")
+    places = smoke.Places(
+        names.datasets_bucket, params["dataset"], names.uploads_bucket, names.results_bucket, names.function_name
+    )
+    function = client("lambda", read_timeout=900, retries={"max_attempts": 0})
+    golden = smoke.choose(predictions["Body"].read(), params["smoke_films"])
+    run_key = job_name(context["dag_run"].run_after, context["run_id"])
+    try:
+        largest = smoke.run(s3, function, places, golden, run_key, model["model_sha256"], params["smoke_tolerance"])
+    except smoke.SmokeFailed as failed:
+        raise AirflowFailException(f"SMOKE TEST FAILED for model {model['version']}: {failed}") from failed
+    print(f"{len(golden)} golden films answered as trained; largest difference {largest:.6f}")
+    return largest
+
+
+@task(trigger_rule="one_failed", retries=5)
+def roll_back(model: dict[str, Any], promotion: dict[str, Any] | None) -> str:
+    """Serve the previous model again after a failed smoke test, and reject the promoted one in the registry."""
+    if promotion is None:
+        raise AirflowSkipException("nothing was promoted: nothing to undo")
+    context, names = get_current_context(), settings()
+    reason = f"smoke test of model {model['version']} failed in run {context['run_id']}"
+    registry.decide(client("sagemaker"), model["package_arn"], "Rejected", f"smoke: {reason}")
+    promoted = pointer.Pointer(promotion["document"], promotion["etag"])
+    try:
+        restored = pointer.roll_back(
+            promoting_s3(names.promote_role_arn), names.models_bucket, promoted,
+            actor=f"airflow retrain {context['run_id']}", reason=reason,
+        )  # fmt: skip
+    except pointer.ChampionChanged:
+        return "another model was promoted since: nothing to undo"
+    if restored is None:
+        return "no model served before: none serves now"
+    return f"ROLLED BACK to model {restored.document['version']} as serial {restored.serial}"
+
+
+@task
+def announce(model: dict[str, Any], promotion: dict[str, Any], largest: float) -> str:
+    """Say in one line what serves now."""
+    document = promotion["document"]
+    line = f"model {model['version']} ({model['job']}) serves as serial {document['serial']}: {document['reason']}"
+    print(line)
+    return line
+
+
+retrain()
