@@ -1,0 +1,1 @@
+"""What runs in the Lambda container: an upload event in, one result out. Never imports TensorFlow."""

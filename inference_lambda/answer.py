@@ -1,0 +1,154 @@
+"""Exactly one honest answer per upload.
+
+The rule defended here: what stands at results/<key>.json is about the current upload, by the newest model that
+answered it. The result's ETag is read before the upload, and the write succeeds only if that result still stands, so
+duplicates, disorder, overwrites, promotions midway and a stale warm container cannot leave an old answer standing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cxr.film import MAX_BYTES
+from inference_lambda import result as results
+from inference_lambda.config import Config
+from inference_lambda.events import MAX_KEY_BYTES, Upload
+from inference_lambda.examination import Examination, examine, too_large
+from inference_lambda.heatmap import overlay_png
+from inference_lambda.model import Model, ModelSource
+from inference_lambda.store import Conflict, Gone, Store, Stored, TooLarge
+
+MAX_ATTEMPTS = 8
+"""Each lost race means that somebody else wrote an answer; eight in a row is a fault, and the queue tries again
+later.
+"""
+
+DONE, SKIPPED = "done", "skipped"
+
+
+class NoAnswer(Exception):
+    """No answer could be written now; another try may succeed. The message is safe to log."""
+
+
+class OutOfTime(NoAnswer):
+    """The time budget ended between two attempts."""
+
+
+class WrongBucket(Exception):
+    """The upload is not in the uploads bucket, whose results this function may write."""
+
+
+class WrongModel(Exception):
+    """Another model than the expected one would answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """outcome: done (a result was written) or skipped (nothing to do: answered, deleted or a folder marker)."""
+
+    outcome: str
+    attempts: int
+    examination: Examination | None = None
+    why: str | None = None
+
+
+class Answerer:
+    """Answers uploads of one bucket into the results bucket."""
+
+    def __init__(self, config: Config, store: Store, models: ModelSource) -> None:
+        self._config, self._store, self._models = config, store, models
+
+    def answer(
+        self, upload: Upload, has_time: Callable[[], bool] = lambda: True, expect_sha256: str | None = None
+    ) -> Answer:
+        """Raises NoAnswer, WrongBucket, WrongModel, ModelUnavailable or what S3 raised."""
+        if upload.bucket != self._config.uploads_bucket:
+            raise WrongBucket("the object is not in the uploads bucket; check the notification or the manifest")
+        model = self._models.current()
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            if not has_time():
+                raise OutOfTime("the time budget ended")
+            if expect_sha256 not in (None, model.sha256):
+                raise WrongModel(f"model {model.sha256[:16]} would answer, {str(expect_sha256)[:16]} was expected")
+            try:
+                return replace(self._attempt(upload, model), attempts=attempt)
+            except _StaleModel:
+                newer = self._models.refresh()
+                if newer.serial <= model.serial and attempt > 1:
+                    raise NoAnswer("the standing result is by a newer model than this instance can load") from None
+                model = newer
+            except Conflict:
+                model = self._models.current()
+        raise NoAnswer(f"lost {MAX_ATTEMPTS} races for the result")
+
+    def _attempt(self, upload: Upload, model: Model) -> Answer:
+        result_key = f"results/{upload.key}.json"
+        standing = self._store.head(self._config.results_bucket, result_key)
+        started = time.perf_counter()
+        try:
+            stored = self._store.get(upload.bucket, upload.key, MAX_BYTES)
+        except Gone:
+            return Answer(SKIPPED, 0, why="deleted")
+        except TooLarge as error:
+            stored = error.stored
+        if upload.key.endswith("/") and stored.size == 0:
+            return Answer(SKIPPED, 0, why="folder")
+        read_ms = (time.perf_counter() - started) * 1000
+        same_upload = standing is not None and results.answers(standing, stored)
+        if same_upload and standing.metadata.get("model-sha256") == model.sha256:
+            return Answer(SKIPPED, 0, why="answered")
+        if results.serial_of(standing) > model.serial:
+            if same_upload and self._models.refresh().serial <= model.serial:
+                return Answer(SKIPPED, 0, why="answered_by_newer_model")
+            raise _StaleModel
+        examination = self._examine(stored, model)
+        examination.durations["read"] = read_ms
+        self._write(result_key, upload, stored, model, examination, standing if same_upload else None, standing)
+        return Answer(DONE, 0, examination)
+
+    def _examine(self, stored: Stored, model: Model) -> Examination:
+        if stored.size > MAX_BYTES:
+            return too_large(stored.size, MAX_BYTES)
+        return examine(stored.body, model.engine, model.limits)
+
+    def _write(
+        self,
+        key: str,
+        upload: Upload,
+        stored: Stored,
+        model: Model,
+        examination: Examination,
+        earlier: Stored | None,
+        standing: Stored | None,
+    ) -> None:
+        bucket = self._config.results_bucket
+        document = results.build(
+            results.Source(upload.bucket, upload.key, stored.version_id, stored.etag),
+            examination,
+            model.bundle,
+            model.limits,
+            version=model.version,
+            package_arn=model.package_arn,
+            heatmap=self._write_heatmap(upload, model, examination),
+            supersedes=results.superseded(earlier) if earlier else None,
+        )
+        described = results.metadata(stored, document, model.serial)
+        self._store.put_over(bucket, key, results.to_bytes(document), results.CONTENT_TYPE, described, standing)
+
+    def _write_heatmap(self, upload: Upload, model: Model, examination: Examination) -> dict[str, str] | None:
+        if examination.film is None or examination.output is None or examination.sha256 is None:
+            return None
+        started = time.perf_counter()
+        png = overlay_png(examination.film, examination.output.heatmap)
+        examination.durations["heatmap"] = (time.perf_counter() - started) * 1000
+        key = f"heatmaps/{upload.key}/{examination.sha256[:16]}-{model.sha256[:16]}.png"
+        if len(key.encode()) > MAX_KEY_BYTES:
+            return None
+        self._store.put(self._config.results_bucket, key, png, "image/png")
+        return {"bucket": self._config.results_bucket, "key": key}
+
+
+class _StaleModel(Exception):
+    """The standing result was written under a higher serial than this model's."""

@@ -1,0 +1,96 @@
+"""The function's own code on local files: python -m inference_lambda.classify FILE... --bundle DIR [--json] [--show]
+
+The rule defended here: what is printed for a file is what the function would have written for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from cxr.bundle import Bundle, BundleError, read_bundle
+from cxr.engine import Engine, EngineError
+from cxr.film import MAX_BYTES
+from cxr.verdict import Limits
+from inference_lambda import result as results
+from inference_lambda.examination import Examination, examine, too_large
+
+DEFAULT_BUNDLE = Path("build/demo/bundle")
+FILES = ("model.tflite", "golden.npz")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: every file got an answer (unreadable is one); 1: a file could not be opened; 2: no usable bundle."""
+    options = _parser().parse_args(arguments)
+    try:
+        bundle = read_bundle(options.bundle, FILES)
+        engine = Engine(options.bundle / "model.tflite", options.threads)
+        engine.check_golden(options.bundle / "golden.npz")
+    except (BundleError, EngineError, OSError) as error:
+        print(f"{options.bundle}: {error}", file=sys.stderr)
+        return 2
+    failures = 0
+    for file in options.files:
+        failures += not _classify(file, engine, bundle, options)
+    return 1 if failures else 0
+
+
+def _classify(file: Path, engine: Engine, bundle: Bundle, options: argparse.Namespace) -> bool:
+    limits = Limits.from_bundle(bundle)
+    try:
+        size = file.stat().st_size
+        examination = too_large(size, MAX_BYTES) if size > MAX_BYTES else examine(file.read_bytes(), engine, limits)
+    except OSError as error:
+        print(f"{file}: {error.strerror}", file=sys.stderr)
+        return False
+    document = results.build(results.Source(None, str(file)), examination, bundle, limits, version=bundle.name)
+    print(json.dumps(document, ensure_ascii=False) if options.json else f"{file}: {_sentence(document)}")
+    if options.show:
+        _show(examination, document)
+    return True
+
+
+def _sentence(document: dict[str, Any]) -> str:
+    parts = [document["status"]]
+    if document["label"]:
+        parts = [f"{document['label']} {document['confidence']:.1%}", document["status"], document["priority"]]
+    return ", ".join(parts) + "".join(f"\n  {why['code']}: {why['sentence']}" for why in document["reasons"])
+
+
+def _show(examination: Examination, document: dict[str, Any]) -> None:
+    """Film, verdict and heat map as one picture, opened by the desktop's viewer; prints where it is."""
+    from PIL import Image, ImageDraw
+
+    from inference_lambda.heatmap import LONG_SIDE, overlay
+
+    picture = Image.new("RGB", (2 * LONG_SIDE + 30, LONG_SIDE + 110), "white")
+    if examination.film and examination.output:
+        shown = overlay(examination.film, examination.output.heatmap)
+        picture.paste(Image.fromarray(examination.film.pixels).resize(shown.size), (10, 10))
+        picture.paste(shown, (LONG_SIDE + 20, 10))
+    ImageDraw.Draw(picture).multiline_text((10, LONG_SIDE + 20), _sentence(document), "black")
+    file = Path(tempfile.mkdtemp(prefix="cxr-")) / "verdict.png"
+    picture.save(file)
+    print(f"  shown: {file}", file=sys.stderr)
+    webbrowser.open(file.as_uri())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m inference_lambda.classify", description="Classify local images with a model bundle."
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JPEG, PNG or DICOM")
+    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help=f"unpacked model.tar.gz ({DEFAULT_BUNDLE})")
+    parser.add_argument("--json", action="store_true", help="one result document per line")
+    parser.add_argument("--show", action="store_true", help="open film, verdict and heat map")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the engine (1)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
