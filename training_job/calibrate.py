@@ -1,0 +1,95 @@
+"""From raw outputs on held-out films to the numbers that a verdict needs. Pure numpy: nothing here sees a network.
+
+Rule: temperature and threshold come from the tune films, conformal quantiles and the distance limit from the calibrate
+films, mean and covariance from the train films; no film serves two of these, and none is a test film.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+from sklearn.covariance import LedoitWolf
+
+OOD_PERCENTILE = 99.0
+TEMPERATURE_RANGE = (0.05, 20.0)
+
+
+def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T of least log loss of sigmoid(logits / T) (Guo et al. 2017); 1.0 when a class is missing.
+
+    A T at the end of TEMPERATURE_RANGE means that the tune films are separated perfectly: the range bounds the claim.
+    """
+    if len(set(labels.tolist())) < 2:
+        return 1.0
+    signed = np.where(labels == 1, logits, -logits)
+
+    def loss(log_t: float) -> float:
+        return float(np.logaddexp(0.0, -signed / math.exp(log_t)).mean())
+
+    low, high = (math.log(bound) for bound in TEMPERATURE_RANGE)
+    return math.exp(float(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+
+
+def threshold(probabilities: np.ndarray, labels: np.ndarray, sensitivity_floor: float) -> float:
+    """The cut of best balanced accuracy among those whose sensitivity keeps the floor; 0.5 when a class is missing.
+
+    Candidates lie midway (in logits) between neighbouring probabilities; on a plateau the middle candidate is taken.
+    """
+    if len(set(labels.tolist())) < 2:
+        return 0.5
+    values = np.clip(np.unique(probabilities), 1e-7, 1 - 1e-7)
+    logits = np.log(values / (1 - values))
+    cuts = np.concatenate([[logits[0] - 1.0], (logits[1:] + logits[:-1]) / 2])
+    raw = np.log(np.clip(probabilities, 1e-7, 1 - 1e-7) / (1 - np.clip(probabilities, 1e-7, 1 - 1e-7)))
+    positive, negative = np.sort(raw[labels == 1]), np.sort(raw[labels == 0])
+    sensitivity = 1 - np.searchsorted(positive, cuts, side="left") / len(positive)
+    specificity = np.searchsorted(negative, cuts, side="left") / len(negative)
+    balanced = np.where(sensitivity >= sensitivity_floor, (sensitivity + specificity) / 2, -1.0)
+    best = np.flatnonzero(balanced >= balanced.max() - 1e-12)
+    return float(expit(cuts[best[len(best) // 2]]))
+
+
+def conformal_quantile(probabilities_of_class: np.ndarray, alpha: float) -> float | None:
+    """The split-conformal quantile of 1 - p over films of one class: the ceil((n + 1)(1 - alpha))-th smallest.
+
+    None (infinite: the class is never excluded, its films are answered only if the other class is) when n is too small
+    for alpha, i.e. n < 1 / alpha - 1.
+    """
+    scores = np.sort(1.0 - np.asarray(probabilities_of_class, np.float64))
+    rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
+    return float(np.clip(scores[rank - 1], 0.0, 1.0)) if 1 <= rank <= len(scores) else None
+
+
+def one_per_patient(patients: list[str], labels: np.ndarray, files: list[str]) -> np.ndarray:
+    """Rows of one film per patient and class, picked by the hash of its path: films of a patient are not exchangeable
+    with those of others, patients are."""
+    chosen: dict[tuple[str, int], tuple[str, int]] = {}
+    for row, (patient, label, file) in enumerate(zip(patients, labels.tolist(), files, strict=True)):
+        rank = (hashlib.sha256(file.encode()).hexdigest(), row)
+        chosen[(patient, label)] = min(rank, chosen.get((patient, label), rank))
+    return np.array(sorted(row for _, row in chosen.values()), np.int64)
+
+
+def whitening(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean [d], matrix [d, d]) such that |(x - mean) @ matrix| is Mahalanobis' distance; Ledoit-Wolf covariance.
+
+    Directions without any variance (dead channels) are floored at a millionth of the largest variance.
+    """
+    fitted = LedoitWolf().fit(np.asarray(embeddings, np.float64))
+    values, vectors = np.linalg.eigh(fitted.covariance_)
+    floor = max(values.max() * 1e-6, 1e-12)
+    return fitted.location_, vectors / np.sqrt(np.maximum(values, floor))
+
+
+def distances(embeddings: np.ndarray, mean: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Mahalanobis distances [n] of embeddings [n, d]."""
+    return np.linalg.norm((np.asarray(embeddings, np.float64) - mean) @ matrix, axis=1)
+
+
+def ood_limit(calibrate_distances: np.ndarray) -> float:
+    """The 99th percentile of the calibrate films' distances."""
+    return float(max(np.percentile(calibrate_distances, OOD_PERCENTILE), 1e-6))

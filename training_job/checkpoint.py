@@ -1,0 +1,64 @@
+"""What survives an interruption: the state after the last whole epoch, in one file.
+
+Rule: a checkpoint appears whole or not at all, and is taken up only by a job with the same data, weights and
+hyperparameters; then the resumed job ends where the uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+FILE = "state.npz"
+_GROUPS = ("weights", "best", "optimizer")
+
+
+@dataclass
+class State:
+    """Progress of one phase. `epoch` counts finished epochs; arrays are in Keras' variable order."""
+
+    phase: str
+    epoch: int = 0
+    finished: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    weights: list[np.ndarray] = field(default_factory=list)
+    best: list[np.ndarray] = field(default_factory=list)
+    optimizer: list[np.ndarray] = field(default_factory=list)
+
+
+class Checkpoints:
+    """The folder that SageMaker keeps in S3 while the job runs."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._path = folder / FILE
+        self._fingerprint = fingerprint
+
+    def save(self, state: State) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {f"{group}_{n}": a for group in _GROUPS for n, a in enumerate(getattr(state, group))}
+        plain = {name: value for name, value in asdict(state).items() if name not in _GROUPS}
+        plain["fingerprint"] = self._fingerprint
+        buffer = io.BytesIO()
+        np.savez(buffer, about=np.array(json.dumps(plain)), **arrays)
+        partial = self._path.with_suffix(".partial")
+        partial.write_bytes(buffer.getvalue())
+        os.replace(partial, self._path)
+
+    def load(self) -> State | None:
+        """The saved state; None when there is none or it belongs to another job."""
+        if not self._path.is_file():
+            return None
+        with np.load(self._path, allow_pickle=False) as stored:
+            plain = json.loads(str(stored["about"]))
+            if plain.pop("fingerprint") != self._fingerprint:
+                return None
+            counts = {group: sum(name.startswith(f"{group}_") for name in stored.files) for group in _GROUPS}
+            arrays = {group: [stored[f"{group}_{n}"] for n in range(count)] for group, count in counts.items()}
+        return State(**plain, **arrays)

@@ -1,0 +1,56 @@
+"""What a person sees while the job runs: progress bars on a terminal, plain lines in a log.
+
+Rule: a log has one line per epoch and per stage, never a redrawn one.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def say(text: str) -> None:
+    """One line on stdout, at once: SageMaker's metric regexes read the log as it grows."""
+    print(text, flush=True)
+
+
+def progress(items: Iterable[Item], label: str, total: int | None = None, unit: int = 1) -> Iterator[Item]:
+    """The items, with a bar on a terminal; in a log one line when they are through. `unit` is what one item counts."""
+    if sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as bar:
+            task = bar.add_task(label, total=total)
+            for item in items:
+                yield item
+                bar.advance(task, unit)
+        return
+    started, count = time.perf_counter(), 0
+    for item in items:
+        yield item
+        count += unit
+    if count:
+        say(f"{label}: {min(count, total or count)} in {time.perf_counter() - started:.1f} s")
+
+
+class Clock:
+    """Seconds per stage, for metrics.json."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 3)
+
+    def total(self) -> dict[str, float]:
+        return {**self.seconds, "total": round(time.perf_counter() - self._started, 3)}

@@ -1,0 +1,184 @@
+"""The films of a dataset in Kaggle's layout, read once into a compact cache, cut by patient.
+
+Rule: a job trains on every film that it reports, or not at all: an unreadable film is an error that names the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cxr.film import SIDE, UnreadableImage, read_film
+from training_job.console import progress
+from training_job.litert import cores
+from training_job.patients import BUCKETS, bucket_of, patient_of, read_patient_list, with_twins
+from training_job.stop import Stop
+
+CLASSES = ("NORMAL", "PNEUMONIA")
+SPLITS = ("train", "test")
+PATIENT_LIST = "patients.csv"
+# Left behind by archivers and desktops; never films.
+JUNK = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep"}
+NAMED = 10
+
+
+class BadDataset(ValueError):
+    """The dataset cannot be trained on honestly; the text names the folder or file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Films:
+    """The films of one split, in text order of their paths.
+
+    files: paths relative to the dataset's root. pixels: uint8 [n, 224, 224]. labels: int64 [n], index into CLASSES.
+    patients: ids after twins were joined. digests: sha256 of each file's bytes. saturations: float64 [n], cxr.film's.
+    """
+
+    files: list[str]
+    pixels: np.ndarray
+    labels: np.ndarray
+    patients: list[str]
+    digests: list[str]
+    saturations: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def counts(self) -> dict[str, int]:
+        return {name: int((self.labels == index).sum()) for index, name in enumerate(CLASSES)}
+
+    def take(self, rows: np.ndarray) -> Films:
+        def pick(values: list[str]) -> list[str]:
+            return [values[row] for row in rows]
+
+        return Films(
+            pick(self.files), self.pixels[rows], self.labels[rows], pick(self.patients), pick(self.digests),
+            self.saturations[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`train` holds the films of the train folder; `rows` says which of them each bucket owns. `digest` names it all."""
+
+    root: Path
+    train: Films
+    test: Films
+    rows: dict[str, np.ndarray]
+    digest: str
+    patient_list: bool
+
+    def bucket(self, name: str) -> Films:
+        return self.train.take(self.rows[name])
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        return {**{name: self.bucket_counts(name) for name in BUCKETS}, "test": self.test.counts()}
+
+    def bucket_counts(self, name: str) -> dict[str, int]:
+        labels = self.train.labels[self.rows[name]]
+        return {label: int((labels == index).sum()) for index, label in enumerate(CLASSES)}
+
+
+def listing(root: Path) -> dict[str, list[tuple[str, int]]]:
+    """{split: [(relative path, label)]} of a dataset's root, in text order. Raises BadDataset on a wrong layout."""
+    if not root.is_dir():
+        raise BadDataset(f"{root} is missing: give the job a `dataset` channel that holds train/ and test/")
+    found: dict[str, list[tuple[str, int]]] = {}
+    for split in SPLITS:
+        folder = _folder(root, split)
+        found[split] = []
+        for label, name in enumerate(CLASSES):
+            for path in sorted(_folder(folder, name).rglob("*")):
+                if path.is_dir() or path.name in JUNK or path.name.startswith("._"):
+                    continue
+                found[split].append((path.relative_to(root).as_posix(), label))
+        found[split].sort()
+        for label, name in enumerate(CLASSES):
+            if not any(of == label for _, of in found[split]):
+                raise BadDataset(f"{folder / name} holds no film: both classes need films in {split}/")
+    return found
+
+
+def _folder(parent: Path, name: str) -> Path:
+    """The named subfolder. Raises BadDataset with what is there instead (other case, one level deeper)."""
+    if (parent / name).is_dir():
+        return parent / name
+    there = sorted(path.name for path in parent.iterdir() if path.is_dir())
+    for other in there:
+        if other.lower() == name.lower():
+            raise BadDataset(f"{parent / other} must be called {name}: folder names are case-sensitive; rename it")
+    nested = [other for other in there if (parent / other / name).is_dir()]
+    if nested:
+        raise BadDataset(f"{parent / name} is missing, but {parent / nested[0] / name} is there: pass {parent / nested[0]}")
+    raise BadDataset(f"{parent / name} is missing; {parent} holds {there or 'no folder'}; create {name}/ with its films")
+
+
+def read_dataset(root: Path, stop: Stop) -> Dataset:
+    """Read, check the files one by one, and cut the train folder into buckets. Raises BadDataset."""
+    found = listing(root)
+    listed = read_patient_list(root / PATIENT_LIST) if (root / PATIENT_LIST).is_file() else {}
+    films = {split: _read_split(root, split, entries, listed, stop) for split, entries in found.items()}
+    train = films["train"]
+    buckets = np.array([bucket_of(patient) for patient in train.patients])
+    rows = {name: np.flatnonzero(buckets == name) for name in BUCKETS}
+    for label, name in enumerate(CLASSES):
+        if not (train.labels[rows["train"]] == label).any():
+            raise BadDataset(f"no {name} film is left to learn from once patients are held out; add {name} films to {root}")
+    return Dataset(root, train, films["test"], rows, _digest(films), bool(listed))
+
+
+def _read_split(
+    root: Path, split: str, entries: list[tuple[str, int]], listed: dict[str, str], stop: Stop
+) -> Films:
+    pixels = np.empty((len(entries), SIDE, SIDE), np.uint8)
+    saturations = np.zeros(len(entries))
+    digests = [""] * len(entries)
+    broken: list[str] = []
+
+    def read(row: int) -> None:
+        file = entries[row][0]
+        try:
+            data = (root / file).read_bytes()
+            film = read_film(data)
+        except UnreadableImage as error:
+            broken.append(f"{file}: {error.sentence}")
+        except OSError as error:
+            broken.append(f"{file}: {error.strerror or error}")
+        else:
+            pixels[row], saturations[row] = film.pixels, film.saturation
+            digests[row] = hashlib.sha256(data).hexdigest()
+
+    with ThreadPoolExecutor(cores()) as pool:
+        for _ in progress(pool.map(read, range(len(entries))), f"reading {split}/", total=len(entries)):
+            stop.check()
+    if broken:
+        more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        raise BadDataset(
+            f"{len(broken)} of {len(entries)} files in {root / split} cannot be used as films; replace or remove them: "
+            + "; ".join(sorted(broken)[:NAMED])
+            + more
+        )
+    files = [file for file, _ in entries]
+    ids = [listed.get(file) or patient_of(file) for file in files]
+    labels = np.array([label for _, label in entries], np.int64)
+    return Films(files, pixels, labels, with_twins(ids, digests), digests, saturations)
+
+
+def _digest(films: dict[str, Films]) -> str:
+    """sha256 over every path and every file's sha256: the same data, wherever it lies, has the same digest."""
+    lines = [f"{file} {digest}" for split in SPLITS for file, digest in zip(films[split].files, films[split].digests, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def summary(dataset: Dataset) -> str:
+    """Counts per bucket and class, one line."""
+    parts = [f"{name} {counts['NORMAL']}+{counts['PNEUMONIA']}" for name, counts in dataset.counts().items()]
+    patients = len(Counter(dataset.train.patients))
+    return f"films (NORMAL+PNEUMONIA): {', '.join(parts)}; {patients} patients in train/; digest {dataset.digest[:12]}"
+
+

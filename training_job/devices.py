@@ -1,0 +1,42 @@
+"""Which hardware the job runs on and what follows from it.
+
+Rule: a job that was promised a GPU and sees none fails before it reads a film; nobody pays for a GPU and trains on CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training_job.console import say
+from training_job.hyperparameters import Hyperparameters
+
+
+class NoGpu(RuntimeError):
+    """A GPU was required and none is visible."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """gpus: how many TensorFlow sees. engine: `keras` or `int8`. mixed: float16 arithmetic with float32 weights."""
+
+    gpus: int
+    engine: str
+    mixed: bool
+
+    @classmethod
+    def find(cls, settings: Hyperparameters) -> Devices:
+        """Raises NoGpu when require_gpu is true and TensorFlow sees none."""
+        import tensorflow as tf
+
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        if settings.require_gpu and not gpus:
+            raise NoGpu(
+                "require_gpu=true but TensorFlow sees no GPU: choose a GPU instance (ml.g5.xlarge), the GPU image, or set "
+                "require_gpu=false"
+            )
+        engine = settings.feature_engine
+        if engine == "auto":
+            engine = "keras" if gpus else "int8"
+        mixed = settings.mixed_precision == "true" or (settings.mixed_precision == "auto" and gpus > 0)
+        say(f"devices: {gpus} GPU; features by {engine}; mixed precision {'on' if mixed else 'off'}")
+        return cls(gpus, engine, mixed)

@@ -1,0 +1,153 @@
+"""Training the part of the network behind a cut, on cached features.
+
+Rule: epochs are chosen on the tune films alone; the same batches in the same order come out of the same seed, whether
+the job was interrupted or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from training_job.checkpoint import Checkpoints, State
+from training_job.console import say
+from training_job.features import Samples
+from training_job.heads import Head
+from training_job.stop import Stop
+
+PREDICT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Phase:
+    """`head` (frozen base) or `fine_tune`: how long and how fast."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    patience: int
+    seed: int
+
+
+class Batches(keras.utils.PyDataset):
+    """One epoch's batches in a given order."""
+
+    def __init__(self, samples: Samples, order: np.ndarray, size: int, stop: Stop | None = None) -> None:
+        super().__init__()
+        self._samples, self._order, self._size, self._stop = samples, order, size, stop
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._samples.take(self._order[index * self._size : (index + 1) * self._size])
+
+
+class _StopBetweenBatches(keras.callbacks.Callback):
+    def __init__(self, stop: Stop) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._stop.check()
+
+
+def class_weights(labels: np.ndarray) -> np.ndarray:
+    """A weight per film [n] so that both classes weigh the same in the loss; mean 1."""
+    counts = np.bincount(labels, minlength=2)
+    return (len(labels) / (2.0 * counts))[labels].astype(np.float32)
+
+
+def schedule(phase: Phase, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up over one epoch (a fresh head's first gradients are large), then cosine to zero.
+
+    The cosine's tail averages the noise of the last steps, so the last epochs need no choosing; early stopping guards
+    against over-fitting only. A single epoch keeps the rate constant.
+    """
+    if phase.epochs == 1:
+        return keras.optimizers.schedules.CosineDecay(phase.learning_rate, steps_per_epoch, alpha=1.0)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=phase.learning_rate / 10,
+        decay_steps=steps_per_epoch * (phase.epochs - 1),
+        warmup_target=phase.learning_rate,
+        warmup_steps=steps_per_epoch,
+    )
+
+
+def compiled(model: keras.Model, head: Head, phase: Phase, steps_per_epoch: int) -> keras.Model:
+    model.compile(optimizer=keras.optimizers.Adam(schedule(phase, steps_per_epoch)), loss=head.loss)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def predict(model: keras.Model, head: Head, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """P(PNEUMONIA) [n] of some rows of a feature array."""
+    parts = [
+        head.probability(model.predict_on_batch(np.asarray(inputs[rows[i : i + PREDICT_BATCH]], np.float32)))
+        for i in range(0, len(rows), PREDICT_BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def train(
+    model: keras.Model,
+    head: Head,
+    phase: Phase,
+    samples: Samples,
+    tune: tuple[np.ndarray, np.ndarray, np.ndarray],
+    checkpoints: Checkpoints,
+    stop: Stop,
+    report: Callable[[str], None] = say,
+) -> State:
+    """Train until the epochs or the patience end; the model is left with the best epoch's weights.
+
+    tune: (feature array, its tune rows, labels of those rows). Raises Stopped between batches; the state after the last
+    whole epoch is then on disk.
+    """
+    steps = -(-len(samples) // phase.batch_size)
+    compiled(model, head, phase, steps)
+    state = _resume(model, phase, checkpoints)
+    inputs, rows, labels = tune
+    weights = class_weights(labels) if len(set(labels)) == 2 else np.ones(len(labels), np.float32)
+    while not state.finished and state.epoch < phase.epochs:
+        batches = Batches(samples, samples.order(phase.seed, state.epoch), phase.batch_size)
+        run = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_StopBetweenBatches(stop)])
+        probabilities = predict(model, head, inputs, rows)
+        losses = {"train": float(run.history["loss"][0]), "tune": log_loss(labels, probabilities, weights)}
+        auroc = float(roc_auc_score(labels, probabilities)) if len(set(labels)) == 2 else float("nan")
+        state.epoch += 1
+        state.history.append({"epoch": state.epoch, **losses, "auroc": auroc})
+        report(
+            f"epoch={state.epoch} train:loss={losses['train']:.4f} tune:loss={losses['tune']:.4f} tune:auroc={auroc:.4f}"
+        )
+        state.weights = model.get_weights()
+        state.optimizer = [np.asarray(variable) for variable in model.optimizer.variables]
+        if losses["tune"] < state.best_loss:
+            state.best_loss, state.best_epoch, state.best = losses["tune"], state.epoch, state.weights
+        state.finished = state.epoch - state.best_epoch >= phase.patience
+        checkpoints.save(state)
+    state.finished = True
+    model.set_weights(state.best)
+    return state
+
+
+def _resume(model: keras.Model, phase: Phase, checkpoints: Checkpoints) -> State:
+    state = checkpoints.load()
+    if state is None or state.phase != phase.name:
+        return State(phase.name)
+    model.set_weights(state.weights)
+    for variable, value in zip(model.optimizer.variables, state.optimizer, strict=True):
+        variable.assign(value)
+    say(f"resumed {phase.name} after epoch {state.epoch} of {phase.epochs}")
+    return state
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> float:
+    """Weighted mean of -log p(label)."""
+    p = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), 1e-7, 1.0)
+    return float(np.average(-np.log(p), weights=weights))

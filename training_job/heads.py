@@ -1,0 +1,85 @@
+"""The two heads: what each does to a grey film before VGG16, how it decides, what it minimises, how it augments.
+
+Rule: a head's preprocessing, loss and augmentation belong together; none is mixed with the other head's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# ImageNet means in BGR order (Keras' "caffe" preprocessing). The film's three channels are equal, so BGR costs no flip.
+BGR_MEANS = (103.939, 116.779, 123.68)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of one random copy; fractions of the side, degrees, factors. Drawn uniformly, symmetric about identity."""
+
+    rotate_degrees: float = 0.0
+    shift: float = 0.0
+    shear_degrees: float = 0.0
+    zoom: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    gamma: float = 0.0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Head:
+    """`scale` and `offset` are the preprocessing of a 0..255 film; `feature` is the VGG16 point that the head reads."""
+
+    name: str
+    scale: float
+    offset: tuple[float, float, float]
+    feature: str
+    loss: str
+    augmentation: Augmentation
+
+    def targets(self, labels: np.ndarray) -> np.ndarray:
+        """Labels 0/1 [n] as the loss wants them: [n, 1] float32, or one-hot [n, 2]."""
+        if self.loss == "binary_crossentropy":
+            return labels.astype(np.float32)[:, None]
+        return np.eye(2, dtype=np.float32)[labels]
+
+    def probability(self, outputs: np.ndarray) -> np.ndarray:
+        """P(PNEUMONIA) [n] from the training model's outputs."""
+        return np.asarray(outputs, np.float64)[:, -1]
+
+    def decide(self, pooled: Any, embedding: Any, dense_units: int) -> tuple[Any, Any]:
+        """Keras tensors: (logit [b, 1], training output) from block5_pool [b,7,7,512] and its mean [b,512]."""
+        from keras import layers
+
+        if self.name == "gap":
+            hidden = layers.Dense(dense_units, activation="relu", name="hidden")(embedding)
+            logit = layers.Dense(1, name="logit", dtype="float32")(hidden)
+            return logit, layers.Activation("sigmoid", name="sigmoid", dtype="float32")(logit)
+        flat = layers.Flatten(name="flat")(pooled)
+        scores = layers.Dense(2, name="scores", dtype="float32")(flat)
+        softmax = layers.Activation("softmax", name="softmax", dtype="float32")(scores)
+        logit = layers.Dense(1, use_bias=False, trainable=False, name="logit", dtype="float32")(scores)
+        return logit, softmax
+
+
+# A chest film has a side and an upright: small shifts, turns and exposure changes only; a mirror image is another anatomy.
+GAP = Head(
+    name="gap",
+    scale=1.0,
+    offset=tuple(-mean for mean in BGR_MEANS),  # type: ignore[arg-type]
+    feature="embedding",
+    loss="binary_crossentropy",
+    augmentation=Augmentation(rotate_degrees=7, shift=0.05, zoom=0.08, contrast=0.25, brightness=0.1, gamma=0.25),
+)
+# The source system's recipe: rescale to [0, 1], shear 0.2 (degrees, as Keras' generator counted it), zoom 0.2, mirror.
+FLATTEN = Head(
+    name="flatten",
+    scale=1 / 255.0,
+    offset=(0.0, 0.0, 0.0),
+    feature="block5_pool",
+    loss="categorical_crossentropy",
+    augmentation=Augmentation(shear_degrees=0.2, zoom=0.2, flip=True),
+)
+HEADS = {head.name: head for head in (GAP, FLATTEN)}

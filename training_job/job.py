@@ -1,0 +1,84 @@
+"""One training job from channels to bundle, in the only honest order.
+
+Rule: hyperparameters before data, data before the network, tune and calibrate before the test split, which is opened
+once, at the end, by the file that will serve.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training_job import augment, package, validation
+from training_job.console import Clock, say
+from training_job.container import Container
+from training_job.dataset import Dataset, read_dataset, summary
+from training_job.devices import Devices
+from training_job.heads import HEADS
+from training_job.hyperparameters import Hyperparameters
+from training_job.stop import Stop
+
+WEIGHT_LABELS = {
+    "imagenet": "VGG16 ImageNet (Keras)",
+    "random": "random (smoke test)",
+    "channel": "weights channel",
+}
+
+
+class Job:
+    """Runs once. `run` writes the bundle into the container's model folder and returns metrics."""
+
+    def __init__(self, container: Container, settings: Hyperparameters, stop: Stop) -> None:
+        self.container, self.settings, self.stop = container, settings, stop
+        self.clock = Clock()
+        self.head = HEADS[settings.head]
+
+    def run(self) -> dict[str, Any]:
+        """Raises BadChannel, BadDataset, BadWeights, BrokenExport, Stopped; OSError of a full disk."""
+        devices = Devices.find(self.settings)
+        weights = self._weights_file()
+        with self.clock.stage("read"):
+            dataset = read_dataset(self.container.dataset(), self.stop)
+            say(summary(dataset))
+            report = validation.validate(dataset)
+            say(validation.describe(report))
+            package.write(self.container.output / "data" / "dataset_report.json", package.json_text(report))
+        from training_job.learning import learn
+
+        network, start, cached, histories = learn(self, dataset, weights, devices)
+        with self.clock.stage("export"):
+            from training_job.serving import Exporter
+
+            served = Exporter(network, dataset, self.settings, self.stop).choose(start, cached)
+        from training_job.results import Results
+
+        return Results(self, dataset, network, served, histories, self._weights_facts(weights, network)).write()
+
+    def fingerprint(self, dataset: Dataset, weights_sha256: str) -> str:
+        """What a checkpoint must share with the job that takes it up."""
+        facts = [self.settings.as_dict(), dataset.digest, weights_sha256]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def augmented_copies(self, dataset: Dataset) -> list[np.ndarray]:
+        """uint8 [n, s, s] per copy, of the train bucket alone."""
+        films = dataset.train.pixels[dataset.rows["train"]]
+        return [
+            np.stack(list(augment.augmented(films, self.head.augmentation, self.settings.seed, copy)))
+            for copy in range(1, self.settings.augment_copies + 1)
+        ]
+
+    def _weights_file(self) -> str | Path | None:
+        if self.settings.weights == "channel":
+            return self.container.weights()
+        return "imagenet" if self.settings.weights == "imagenet" else None
+
+    def _weights_facts(self, weights: str | Path | None, network: Any) -> dict[str, Any]:
+        label = WEIGHT_LABELS[self.settings.weights]
+        if isinstance(weights, Path):
+            note = weights.parent / "LABEL.txt"
+            label = note.read_text().strip() if note.is_file() else f"{label}: {weights.name}"
+        return {"source": self.settings.weights, "label": label, "sha256": network.weights_sha256}

@@ -1,0 +1,133 @@
+"""The two phases: the head on frozen features, then, if asked for, the last blocks at a low rate.
+
+Rule: what is frozen is computed once; what is trained sees the features that the served file will compute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from training_job import export, features, fit, network
+from training_job.checkpoint import Checkpoints, State
+from training_job.console import say
+from training_job.dataset import Dataset
+from training_job.devices import Devices
+
+if TYPE_CHECKING:
+    from training_job.job import Job
+
+
+class BadWeights(ValueError):
+    """The VGG16 weights cannot be loaded."""
+
+
+def learn(
+    job: Job, dataset: Dataset, weights: str | Path | None, devices: Devices
+) -> tuple[network.Network, str, np.ndarray | None, dict[str, list[dict[str, float]]]]:
+    """(trained float32 network, last cut, int8 features of the train folder at that cut or None, history per phase)."""
+    keras.mixed_precision.set_global_policy("mixed_float16" if devices.mixed else "float32")
+    try:
+        net = _build(job, weights)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    with job.clock.stage("features"):
+        pixels = job.augmented_copies(dataset)
+        inputs = _inputs(job, dataset, net, pixels, devices)
+    checkpoints = Checkpoints(job.container.checkpoints, job.fingerprint(dataset, net.weights_sha256))
+    histories: dict[str, list[dict[str, float]]] = {}
+    start = net.head.feature
+    with job.clock.stage("head"):
+        later = checkpoints.load()
+        if later is None or later.phase == "head":
+            state = _phase(job, net, dataset, inputs[start], start, "head", checkpoints)
+            histories["head"] = state.history
+    if job.settings.fine_tune_blocks:
+        start = network.START_OF_FINE_TUNING[job.settings.fine_tune_blocks]
+        net.freeze_all_but(job.settings.fine_tune_blocks)
+        with job.clock.stage("fine_tune"):
+            state = _phase(job, net, dataset, inputs[start], start, "fine_tune", checkpoints)
+            histories["fine_tune"] = state.history
+        net.freeze_all_but(0)
+    if devices.mixed:
+        net = _in_float32(job, net)
+    reusable = devices.engine == "int8" and start != "film"
+    return net, start, inputs[start][0] if reusable else None, histories
+
+
+def _build(job: Job, weights: str | Path | None) -> network.Network:
+    try:
+        return network.build(job.head, weights, job.settings.dense_units, job.settings.seed)
+    except (ValueError, OSError, KeyError) as error:
+        raise BadWeights(
+            f"VGG16 weights {weights} cannot be loaded ({str(error)[:200]}); give a file written by Keras 3 from "
+            "VGG16(include_top=False).save_weights(), or set weights=random"
+        ) from error
+
+
+def _inputs(
+    job: Job, dataset: Dataset, net: network.Network, copies: list[np.ndarray], devices: Devices
+) -> dict[str, list[np.ndarray]]:
+    """{cut: [features of the train folder, features of each augmented copy of the train bucket]}."""
+    cuts = {net.head.feature}
+    if job.settings.fine_tune_blocks:
+        cuts.add(network.START_OF_FINE_TUNING[job.settings.fine_tune_blocks])
+    points = tuple(sorted(cuts - {"film"}, reverse=True))
+    trunk = feature_trunk(net, points, devices.engine)
+    found: dict[str, list[np.ndarray]] = {cut: [] for cut in cuts}
+    for number, films in enumerate([dataset.train.pixels, *copies]):
+        label = "train/" if number == 0 else f"augmented copy {number}"
+        computed = features.compute(trunk, films, job.container.cache, label, job.stop)
+        for cut in points:
+            found[cut].append(computed[cut])
+        if "film" in cuts:
+            found["film"].append(films[..., None])
+    return found
+
+
+def feature_trunk(net: network.Network, points: tuple[str, ...], engine: str) -> features.Trunk:
+    """The frozen part up to `points`, by Keras or as int8 .tflite."""
+    model = net.trunk(points)
+    identity = f"{net.head.name} {net.weights_sha256}"
+    if engine == "keras":
+        return features.keras_trunk(model, identity)
+    shapes = {name: tuple(net.points[name].shape[1:]) for name in points}
+    return features.litert_trunk(export.to_tflite(model, "int8"), shapes, identity)
+
+
+def _phase(
+    job: Job,
+    net: network.Network,
+    dataset: Dataset,
+    arrays: list[np.ndarray],
+    start: str,
+    name: str,
+    checkpoints: Checkpoints,
+) -> State:
+    settings, rows = job.settings, dataset.rows["train"]
+    labels = dataset.train.labels[rows]
+    samples = features.Samples(arrays, rows, net.head.targets(labels), fit.class_weights(labels))
+    phase = fit.Phase(
+        name, settings.epochs, settings.learning_rate, settings.batch_size, settings.patience, settings.seed
+    )
+    if name == "fine_tune":
+        phase = replace(phase, epochs=settings.fine_tune_epochs, learning_rate=settings.fine_tune_learning_rate)
+    tune = dataset.rows["tune"]
+    say(f"{name}: {len(samples)} samples of {len(rows)} films, at most {phase.epochs} epochs from {start}")
+    model = net.training_model(start)
+    return fit.train(
+        model, net.head, phase, samples, (arrays[0], tune, dataset.train.labels[tune]), checkpoints, job.stop
+    )
+
+
+def _in_float32(job: Job, net: network.Network) -> network.Network:
+    """The same network for export: mixed precision is a way to train, not to serve."""
+    fresh: Any = network.build(job.head, None, job.settings.dense_units, job.settings.seed)
+    source, target = (keras.Model(one.film, [one.output, one.logit]) for one in (net, fresh))
+    target.set_weights(source.get_weights())
+    fresh.weights_sha256 = net.weights_sha256
+    return fresh

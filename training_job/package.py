@@ -1,0 +1,102 @@
+"""The files of a bundle, written so that a half-written one can never pass for whole.
+
+Rule: bundle.json is written last; it names every other file's size and sha256.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr.bundle import Bundle, sha256_of
+from cxr.engine import Engine
+from training_job.dataset import CLASSES, Films
+from training_job.serving import Scored
+
+FILES = ("model.tflite", "model.keras", "golden.npz", "metrics.json", "predictions.csv", "report.html", "model_card.md")
+VERSIONS = ("keras", "tensorflow", "numpy", "pillow", "ai-edge-litert", "scikit-learn")
+GOLDEN_FILMS = 4
+# int8 activations are rounded dynamically; another CPU's kernels may land a step away (measured: 0.0 between two CPUs).
+GOLDEN_TOLERANCE = 0.02
+PREDICTION_COLUMNS = ("file", "label", "probability", "ood_distance", "status")
+
+
+def golden(engine: Engine, pixels: np.ndarray) -> bytes:
+    """golden.npz: a few films with this engine's answers, for the self-test at a cold start."""
+    films = pixels[np.linspace(0, len(pixels) - 1, min(GOLDEN_FILMS, len(pixels))).astype(int)]
+    outputs = [engine.run(film) for film in films]
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        films=films,
+        probability=np.array([output.probability for output in outputs], np.float32),
+        ood_distance=np.array([output.ood_distance for output in outputs], np.float32),
+        heatmap=np.stack([output.heatmap for output in outputs]).astype(np.float32),
+        tolerance=np.float32(GOLDEN_TOLERANCE),
+    )
+    return buffer.getvalue()
+
+
+def predictions(films: Films, scored: Scored) -> str:
+    """predictions.csv: one row per test film, full precision, so that every figure can be computed again."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(PREDICTION_COLUMNS)
+    rows = zip(films.files, films.labels, scored.probabilities, scored.distances, scored.statuses, strict=True)
+    for file, label, probability, distance, status in rows:
+        writer.writerow([file, CLASSES[label], f"{probability:.7g}", f"{distance:.7g}", status])
+    return text.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """JSON without NaN: numpy scalars become Python's, non-finite numbers None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_text(document: Any) -> str:
+    return json.dumps(plain(document), indent=2, sort_keys=True) + "\n"
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write whole or not at all; parents are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(partial, path)
+
+
+def versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in VERSIONS}
+
+
+def code_version() -> str:
+    """Set when the image is built."""
+    return os.environ.get("CXR_CODE_VERSION", "unknown")
+
+
+def manifest(folder: Path, files: Sequence[str], **facts: Any) -> Bundle:
+    """The Bundle of the files that lie in `folder`; `facts` are its other fields."""
+    named = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in files}
+    return Bundle(
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=named,
+        code_version=code_version(),
+        versions=versions(),
+        **plain(facts),
+    )

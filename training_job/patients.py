@@ -1,0 +1,65 @@
+"""Whose film is it, and which films may see which step.
+
+Rule: everything is cut by patient, by a hash that knows nothing of the rest of the data: a patient stays in her bucket
+as the dataset grows, so yesterday's calibration film is never tomorrow's training film.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from pathlib import Path, PurePosixPath
+
+# Kaggle's names: person1234_virus_1.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-1436-0001.jpeg.
+_NAMES = (re.compile(r"^(person\d+)_"), re.compile(r"^((?:NORMAL2-)?IM-\d+)-"))
+
+TUNE_BELOW, CALIBRATE_BELOW = 7, 15
+BUCKETS = ("train", "tune", "calibrate")
+
+
+class BadPatientList(ValueError):
+    """patients.csv cannot be used."""
+
+
+def patient_of(file: str) -> str:
+    """The patient id in a file's name; a name that fits no known pattern is its own patient."""
+    name = PurePosixPath(file).name
+    for pattern in _NAMES:
+        if match := pattern.match(name):
+            return match.group(1)
+    return name
+
+
+def bucket_of(patient: str) -> str:
+    """`tune` (7 %), `calibrate` (8 %) or `train` (85 %) by the patient's id alone."""
+    number = int(hashlib.sha256(patient.encode()).hexdigest(), 16) % 100
+    return "tune" if number < TUNE_BELOW else "calibrate" if number < CALIBRATE_BELOW else "train"
+
+
+def with_twins(patients: list[str], digests: list[str]) -> list[str]:
+    """The ids again, where byte-identical films share the first (in text order) of their patients."""
+    first: dict[str, str] = {}
+    for patient, digest in zip(patients, digests, strict=True):
+        first[digest] = min(patient, first.get(digest, patient))
+    return [first[digest] for digest in digests]
+
+
+def read_patient_list(path: Path) -> dict[str, str]:
+    """{file: patient} of a CSV with the columns `file` (relative to the dataset's root) and `patient`.
+
+    Raises BadPatientList naming the line.
+    """
+    patients: dict[str, str] = {}
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines)
+        if reader.fieldnames is None or not {"file", "patient"} <= set(reader.fieldnames):
+            raise BadPatientList(f"{path} needs a header with the columns file and patient; it has {reader.fieldnames}")
+        for number, row in enumerate(reader, start=2):
+            file, patient = (row["file"] or "").strip(), (row["patient"] or "").strip()
+            if not file or not patient:
+                raise BadPatientList(f"{path}, line {number}: file or patient is empty; fill both or drop the line")
+            if patients.get(file, patient) != patient:
+                raise BadPatientList(f"{path}, line {number}: {file} belongs to {patients[file]} and to {patient}")
+            patients[file] = patient
+    return patients

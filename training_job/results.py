@@ -1,0 +1,180 @@
+"""The last step: open the test split once, write the bundle.
+
+Rule: report, model card, bundle and log repeat the numbers of metrics.json; none of them computes its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cxr.engine import Engine
+from training_job import calibrate, champion, export, package, scores
+from training_job.console import say
+from training_job.dataset import CLASSES, Dataset, Films
+from training_job.litert import cores
+from training_job.metric_definitions import FINAL
+from training_job.network import Network, served_graph
+from training_job.serving import Scored, Served, quantiles_of, score_films
+
+if TYPE_CHECKING:
+    from training_job.job import Job
+
+HISTOGRAM_EDGES = np.linspace(0.0, 1.0, 11)
+INTENDED_USE = "decision support for paediatric AP chest X-rays; not a diagnosis"
+
+
+class Results:
+    """Everything that is known after export."""
+
+    def __init__(
+        self,
+        job: Job,
+        dataset: Dataset,
+        network: Network,
+        served: Served,
+        histories: dict[str, list[dict[str, float]]],
+        weights: dict[str, Any],
+    ) -> None:
+        self.job, self.dataset, self.network, self.served = job, dataset, network, served
+        self.histories, self.weights = histories, weights
+        self.limits = served.calibration.limits
+
+    def write(self) -> dict[str, Any]:
+        """Write all files of the bundle into the model folder, bundle.json last; return metrics."""
+        folder = self.job.container.model
+        model = export.with_card(self.served.model, self.card())
+        engine = Engine(model, threads=cores())
+        with self.job.clock.stage("evaluate"):
+            test = self.dataset.test
+            scored = score_films(engine, test.pixels, test.saturations, self.limits, "test films", self.job.stop)
+            metrics = self._metrics(scored)
+        package.write(folder / "model.tflite", model)
+        self._write_keras(folder)
+        package.write(folder / "golden.npz", package.golden(engine, self.dataset.bucket("calibrate").pixels))
+        package.write(folder / "predictions.csv", package.predictions(test, scored))
+        from training_job import model_card, report
+
+        page = report.render(self, metrics, scored, engine)
+        metrics["seconds"] = self.job.clock.total()
+        package.write(folder / "metrics.json", package.json_text(metrics))
+        package.write(folder / "report.html", page)
+        package.write(folder / "model_card.md", model_card.render(self, metrics))
+        self._write_manifest(folder, metrics)
+        self._announce(metrics)
+        return metrics
+
+    def card(self) -> dict[str, Any]:
+        """What travels inside the .tflite: labels, limits, intended use."""
+        limits = self.limits
+        return {
+            "classes": list(CLASSES),
+            "threshold": limits.threshold,
+            "low_confidence": limits.low_confidence,
+            "conformal": {"alpha": limits.alpha, "quantile": quantiles_of(limits)},
+            "ood_limit": limits.ood_limit,
+            "input": "film: float32 [1,224,224,1], grey levels 0..255, the film stretched to the square (bilinear, antialiased)",
+            "name": self.job.container.job_name(),
+            "intended_use": INTENDED_USE,
+        }
+
+    def _metrics(self, test: Scored) -> dict[str, Any]:
+        calibration = self.served.calibration
+        held_out = {}
+        for name in ("tune", "calibrate"):
+            films = self.dataset.bucket(name)
+            held_out[name] = (films, calibration.apply(self.served.raw[name], films.saturations))
+        films, scored = held_out["calibrate"]
+        folder = self.job.container.channel("champion")
+        return {
+            "test": self._table(self.dataset.test, test),
+            **{name: self._table(*pair) for name, pair in held_out.items()},
+            "parity": self.served.parity,
+            "reference": {
+                "probability_histogram": {
+                    "edges": HISTOGRAM_EDGES.round(1).tolist(),
+                    "counts": np.histogram(scored.probabilities, HISTOGRAM_EDGES)[0].tolist(),
+                },
+                "ood_distance": {"mean": float(scored.distances.mean()), "std": float(scored.distances.std())},
+                "status_shares": {
+                    name: scored.statuses.count(name) / len(films) for name in scores.STATUSES
+                },
+                "n": len(films),
+            },
+            "champion": None
+            if folder is None
+            else champion.compare(folder, self.dataset.test, test, self.limits.threshold, self.job.stop),
+            "history": self.histories,
+            "notes": self._notes(),
+        }
+
+    def _table(self, films: Films, scored: Scored) -> dict[str, Any]:
+        return scores.evaluate(
+            films.labels,
+            scored.probabilities,
+            scored.statuses,
+            films.patients,
+            self.limits.threshold,
+            quantiles_of(self.limits),
+        )
+
+    def _notes(self) -> list[str]:
+        """What few films cost, in words."""
+        notes = []
+        needed = int(np.ceil(1 / self.limits.alpha - 1))
+        for name, quantile in quantiles_of(self.limits).items():
+            if quantile is None:
+                n = self.served.calibration.counts[name]
+                notes.append(
+                    f"{name}: {n} calibration patients are too few for alpha {self.limits.alpha} (needs {needed}); the class "
+                    "is never excluded, so the other class is never answered automatically"
+                )
+        if len(set(self.dataset.train.labels[self.dataset.rows["tune"]].tolist())) < 2:
+            notes.append("tune films of one class only: temperature 1 and threshold 0.5 were not fitted")
+        return notes
+
+    def _write_keras(self, folder: Path) -> None:
+        calibration = self.served.calibration
+        graph = served_graph(self.network, calibration.temperature, calibration.mean, calibration.whitening)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            graph.save(Path(scratch) / "model.keras")
+            (Path(scratch) / "model.keras").replace(folder / "model.keras")
+
+    def _write_manifest(self, folder: Path, metrics: dict[str, Any]) -> None:
+        calibration, settings = self.served.calibration, self.job.settings
+        bundle = package.manifest(
+            folder,
+            package.FILES,
+            name=self.job.container.job_name(),
+            head=settings.head,
+            weights=self.weights,
+            fine_tune_blocks=settings.fine_tune_blocks,
+            precision=self.served.precision,
+            temperature=calibration.temperature,
+            threshold=self.limits.threshold,
+            conformal={
+                "alpha": self.limits.alpha,
+                "quantile": quantiles_of(self.limits),
+                "n": calibration.counts,
+            },
+            ood={"limit": self.limits.ood_limit, "percentile": calibrate.OOD_PERCENTILE, "n": calibration.n_ood},
+            low_confidence=self.limits.low_confidence,
+            metrics={"test": metrics["test"]},
+            dataset={"digest": self.dataset.digest, "counts": self.dataset.counts()},
+            seed=settings.seed,
+        )
+        package.write(folder / "bundle.json", bundle.to_json())
+
+    def _announce(self, metrics: dict[str, Any]) -> None:
+        test = metrics["test"]
+        figures = {**test, **test["at_threshold"]}
+        for name in FINAL:
+            value = figures[name]["value"]
+            say(f"test:{name}={float('nan') if value is None else value:.4f}")
+        for note in metrics["notes"]:
+            say(f"note: {note}")
+        say(f"answered {test['coverage']['ok']:.1%} of the test films; bundle in {self.job.container.model}")

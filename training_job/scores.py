@@ -1,0 +1,141 @@
+"""Figures with their 95 % intervals, from labels, probabilities and statuses alone.
+
+Rule: every published figure can be recomputed from the per-film predictions by this module; shares get Wilson's
+interval, everything else a bootstrap over patients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from cxr.verdict import STATUSES
+
+BINS = 15
+RESAMPLES = 1000
+Statistic = Callable[[np.ndarray, np.ndarray], float]
+
+
+def share(part: int, whole: int) -> dict[str, float | None]:
+    """part / whole with Wilson's interval; all None when `whole` is 0."""
+    if whole == 0:
+        return {"value": None, "low": None, "high": None}
+    interval = binomtest(int(part), int(whole)).proportion_ci(0.95, method="wilson")
+    return {"value": part / whole, "low": float(interval.low), "high": float(interval.high)}
+
+
+def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return float(roc_auc_score(labels, probabilities)) if len(np.unique(labels)) == 2 else math.nan
+
+
+def auprc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return float(average_precision_score(labels, probabilities)) if labels.any() else math.nan
+
+
+def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return float(np.mean((probabilities - labels) ** 2))
+
+
+def ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Expected calibration error of P(PNEUMONIA): 15 equal bins, weighted mean of |observed share - mean probability|."""
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, weights=labels - probabilities, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def balanced_accuracy(labels: np.ndarray, positive: np.ndarray) -> float:
+    """Mean of sensitivity and specificity; nan when a class is missing."""
+    if len(np.unique(labels)) < 2:
+        return math.nan
+    return float((positive[labels == 1].mean() + (~positive[labels == 0]).mean()) / 2)
+
+
+def resamples(patients: Sequence[str], count: int, seed: int) -> Iterator[np.ndarray]:
+    """Rows of `count` bootstrap samples of whole patients."""
+    _, group = np.unique(np.asarray(patients), return_inverse=True)
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield np.concatenate([members[pick] for pick in rng.integers(len(members), size=len(members))])
+
+
+def intervals(
+    statistics: dict[str, Statistic], labels: np.ndarray, probabilities: np.ndarray, patients: Sequence[str], seed: int = 0
+) -> dict[str, dict[str, float | None]]:
+    """{name: {value, low, high}}: percentile bootstrap over patients."""
+    drawn: dict[str, list[float]] = {name: [] for name in statistics}
+    for rows in resamples(patients, RESAMPLES, seed):
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(labels[rows], probabilities[rows]))
+    return {
+        name: {"value": _finite(statistic(labels, probabilities)), **_bounds(drawn[name])}
+        for name, statistic in statistics.items()
+    }
+
+
+def _bounds(values: list[float]) -> dict[str, float | None]:
+    known = np.array(values)[np.isfinite(values)]
+    if not len(known):
+        return {"low": None, "high": None}
+    low, high = np.percentile(known, [2.5, 97.5])
+    return {"low": float(low), "high": float(high)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def at_threshold(labels: np.ndarray, probabilities: np.ndarray, cut: float, patients: Sequence[str]) -> dict[str, Any]:
+    """Accuracy, sensitivity, specificity (Wilson), balanced accuracy (bootstrap) and the confusion matrix at a cut."""
+    positive = probabilities >= cut
+    tp, fn = int((positive & (labels == 1)).sum()), int((~positive & (labels == 1)).sum())
+    fp, tn = int((positive & (labels == 0)).sum()), int((~positive & (labels == 0)).sum())
+    balanced = intervals({"b": lambda y, p: balanced_accuracy(y, p >= cut)}, labels, probabilities, patients)
+    return {
+        "accuracy": share(tp + tn, len(labels)),
+        "sensitivity": share(tp, tp + fn),
+        "specificity": share(tn, tn + fp),
+        "balanced_accuracy": balanced["b"],
+        "confusion": {"tp": tp, "fp": fp, "tn": tn, "fn": fn},
+    }
+
+
+def evaluate(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    statuses: Sequence[str],
+    patients: Sequence[str],
+    cut: float,
+    quantiles: dict[str, float | None],
+) -> dict[str, Any]:
+    """The whole table of one split; figures that the split cannot give (a class is missing) are None."""
+    status = np.asarray(statuses)
+    ok = status == "ok"
+    right = (probabilities >= cut) == (labels == 1)
+    scores = {"NORMAL": probabilities, "PNEUMONIA": 1 - probabilities}
+    coverage = {}
+    for index, (name, score) in enumerate(scores.items()):
+        of_class, quantile = labels == index, quantiles[name]
+        inside = score[of_class] <= (math.inf if quantile is None else quantile)
+        covered = share(int(inside.sum()), int(of_class.sum()))
+        coverage[name] = {
+            "coverage": covered["value"], "low": covered["low"], "high": covered["high"], "n": int(of_class.sum())
+        }
+    return {
+        "n": len(labels),
+        "n_normal": int((labels == 0).sum()),
+        "n_pneumonia": int((labels == 1).sum()),
+        "threshold": cut,
+        "at_threshold": at_threshold(labels, probabilities, cut, patients),
+        "at_half": at_threshold(labels, probabilities, 0.5, patients),
+        **intervals({"auroc": auroc, "auprc": auprc, "brier": brier, "ece": ece}, labels, probabilities, patients),
+        "coverage": {"ok": float(ok.mean()), **{k: v for k, v in share(int(ok.sum()), len(ok)).items() if k != "value"}},
+        "accuracy_on_ok": {**share(int(right[ok].sum()), int(ok.sum())), "n": int(ok.sum())},
+        "conformal": coverage,
+        "status_counts": {name: int((status == name).sum()) for name in STATUSES},
+    }

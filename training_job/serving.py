@@ -1,0 +1,228 @@
+"""From a trained network to the one file that serves it, chosen by what it does to the tune films.
+
+Rule: every limit in the bundle is computed on the outputs of the deployed precision. The frozen part's int8 features are
+already on disk, so only the part behind the cut is converted and run on them: same converter, same kernels, same
+numbers; the whole file is then held against them on a sample, and refused if they differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from cxr.engine import Engine
+from cxr.verdict import Limits, judge
+from training_job import calibrate, export, network, scores
+from training_job.console import progress, say
+from training_job.dataset import CLASSES, Dataset
+from training_job.hyperparameters import Hyperparameters
+from training_job.litert import Signature, cores
+from training_job.stop import Stop
+
+LOW_CONFIDENCE = 0.70
+# int8 is deployed only while it costs less than this on the tune films.
+MAX_AUROC_DROP, MAX_LABEL_FLIPS, MAX_STATUS_FLIPS = 0.002, 0.005, 0.005
+SAMPLE = 8
+# float16 rounding of cached maps moves int8 activations by a step here and there.
+SAMPLE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Outputs before calibration: logits float64 [n], embeddings float32 [n, 512]."""
+
+    logits: np.ndarray
+    embeddings: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the served file says about films: probabilities, distances float64 [n], statuses."""
+
+    probabilities: np.ndarray
+    distances: np.ndarray
+    statuses: list[str]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """All numbers of one precision; `limits` is cxr.verdict's view of them."""
+
+    temperature: float
+    mean: np.ndarray
+    whitening: np.ndarray
+    limits: Limits
+    counts: dict[str, int]
+    n_ood: int
+
+    def apply(self, raw: Raw, saturations: np.ndarray) -> Scored:
+        """The served graph's arithmetic on raw outputs."""
+        return scored(
+            expit(raw.logits / self.temperature),
+            calibrate.distances(raw.embeddings, self.mean, self.whitening),
+            saturations,
+            self.limits,
+        )
+
+
+def scored(probabilities: np.ndarray, distances: np.ndarray, saturations: np.ndarray, limits: Limits) -> Scored:
+    statuses = [
+        judge(float(p), float(d), float(s), limits).status
+        for p, d, s in zip(probabilities, distances, saturations, strict=True)
+    ]
+    return Scored(np.asarray(probabilities, np.float64), np.asarray(distances, np.float64), statuses)
+
+
+def run_raw(model: bytes, items: np.ndarray, label: str, stop: Stop, rows: np.ndarray | None = None) -> Raw:
+    """Logits and embeddings of films (uint8 [n, s, s]) or of cached features, by a converted probe."""
+    signature = Signature(model)
+    picked = np.arange(len(items)) if rows is None else rows
+    logits, embeddings = np.empty(len(picked)), np.empty((len(picked), 512), np.float32)
+    for position, row in enumerate(progress(picked, label, total=len(picked))):
+        stop.check()
+        item = items[row]
+        outputs = signature(item[..., None] if item.dtype == np.uint8 else item)
+        logits[position], embeddings[position] = outputs["logit"].item(), outputs["embedding"][0]
+    return Raw(logits, embeddings)
+
+
+def calibration(raw: dict[str, Raw], dataset: Dataset, settings: Hyperparameters) -> Calibration:
+    """Every limit, from the raw outputs on the films of the three buckets."""
+    labels = {name: dataset.train.labels[rows] for name, rows in dataset.rows.items()}
+    temperature = calibrate.temperature(raw["tune"].logits, labels["tune"])
+    cut = calibrate.threshold(expit(raw["tune"].logits / temperature), labels["tune"], settings.sensitivity_floor)
+    mean, whitening = calibrate.whitening(raw["train"].embeddings)
+    probabilities = expit(raw["calibrate"].logits / temperature)
+    films = dataset.bucket("calibrate")
+    single = calibrate.one_per_patient(films.patients, films.labels, films.files)
+    of_class = {name: single[films.labels[single] == index] for index, name in enumerate(CLASSES)}
+    chance = {"NORMAL": 1 - probabilities, "PNEUMONIA": probabilities}
+    quantiles = {name: calibrate.conformal_quantile(chance[name][of_class[name]], settings.alpha) for name in CLASSES}
+    distances = calibrate.distances(raw["calibrate"].embeddings, mean, whitening)
+    limits = Limits(
+        threshold=cut,
+        quantile_normal=quantiles["NORMAL"],
+        quantile_pneumonia=quantiles["PNEUMONIA"],
+        alpha=settings.alpha,
+        ood_limit=calibrate.ood_limit(distances),
+        low_confidence=LOW_CONFIDENCE,
+    )
+    counts = {name: len(rows) for name, rows in of_class.items()}
+    return Calibration(temperature, mean, whitening, limits, counts, len(distances))
+
+
+def quantiles_of(limits: Limits) -> dict[str, float | None]:
+    return {"NORMAL": limits.quantile_normal, "PNEUMONIA": limits.quantile_pneumonia}
+
+
+def score_films(engine: Engine, pixels: np.ndarray, saturations: np.ndarray, limits: Limits, label: str, stop: Stop) -> Scored:
+    """The served file on films, one at a time, as the Lambda will run it."""
+    probabilities, distances = np.empty(len(pixels)), np.empty(len(pixels))
+    for row, film in enumerate(progress(pixels, label, total=len(pixels))):
+        stop.check()
+        output = engine.run(film)
+        probabilities[row], distances[row] = output.probability, output.ood_distance
+    return scored(probabilities, distances, saturations, limits)
+
+
+@dataclass(frozen=True)
+class Served:
+    """The chosen file and what was measured on the way."""
+
+    model: bytes
+    precision: str
+    calibration: Calibration
+    raw: dict[str, Raw]
+    parity: dict[str, Any]
+
+
+class Exporter:
+    """Converts a trained network, int8 first, and stops at the first precision that the tune films allow."""
+
+    def __init__(self, net: network.Network, dataset: Dataset, settings: Hyperparameters, stop: Stop) -> None:
+        self._net, self._dataset, self._settings, self._stop = net, dataset, settings, stop
+
+    def choose(self, start: str, cached: np.ndarray | None) -> Served:
+        """`cached` are int8 features of the train folder at the cut `start`, or None when there are none such."""
+        reference = self._float_reference()
+        rejected = {}
+        for precision in ("int8", "float16"):
+            usable = cached if precision == "int8" else None
+            raw = self._measure(precision, start, usable)
+            result = calibration(raw, self._dataset, self._settings)
+            parity = self._parity(raw["tune"], reference, result, precision)
+            if precision == "int8" and not self._acceptable(parity):
+                say(f"int8 refused: {parity}")
+                rejected = {"int8": parity}
+                continue
+            graph = network.served_graph(self._net, result.temperature, result.mean, result.whitening)
+            model = export.to_tflite(graph, precision)
+            self._verify(model, raw["tune"], result)
+            return Served(model, precision, result, raw, {**parity, "rejected": rejected})
+        raise AssertionError("unreachable: float16 is never refused")
+
+    def _measure(self, precision: str, start: str, cached: np.ndarray | None) -> dict[str, Raw]:
+        """Raw outputs per bucket of a probe of this precision."""
+        cut = start if cached is not None else "film"
+        items = cached if cached is not None else self._dataset.train.pixels
+        model = self._net.between(cut, logit=self._net.logit, embedding=self._net.points["embedding"])
+        probe = export.to_tflite(model, precision)
+        return {
+            name: run_raw(probe, items, f"{precision} outputs of {name}", self._stop, rows)
+            for name, rows in self._dataset.rows.items()
+        }
+
+    def _float_reference(self) -> Raw:
+        """Keras float32 on the tune films."""
+        model = self._net.between("film", logit=self._net.logit, embedding=self._net.points["embedding"])
+        rows = self._dataset.rows["tune"]
+        logits, embeddings = [], []
+        for at in progress(range(0, len(rows), 16), "float32 outputs of tune", total=len(rows), unit=16):
+            self._stop.check()
+            films = self._dataset.train.pixels[rows[at : at + 16]][..., None].astype(np.float32)
+            outputs = model.predict_on_batch(films)
+            logits.append(outputs["logit"][:, 0])
+            embeddings.append(outputs["embedding"])
+        return Raw(np.concatenate(logits).astype(np.float64), np.concatenate(embeddings))
+
+    def _parity(self, raw: Raw, reference: Raw, result: Calibration, precision: str) -> dict[str, Any]:
+        tune = self._dataset.bucket("tune")
+        ours, theirs = result.apply(raw, tune.saturations), result.apply(reference, tune.saturations)
+        drop = scores.auroc(tune.labels, theirs.probabilities) - scores.auroc(tune.labels, ours.probabilities)
+        flips = (ours.probabilities >= result.limits.threshold) != (theirs.probabilities >= result.limits.threshold)
+        statuses = np.asarray(ours.statuses) != np.asarray(theirs.statuses)
+        return {
+            "keras_tflite_max_abs": float(np.abs(ours.probabilities - theirs.probabilities).max()),
+            "auroc_drop": float(drop) if np.isfinite(drop) else 0.0,
+            "label_flips": float(flips.mean()),
+            "status_flips": float(statuses.mean()),
+            "n": len(tune),
+            "precision": precision,
+        }
+
+    @staticmethod
+    def _acceptable(parity: dict[str, Any]) -> bool:
+        return (
+            parity["auroc_drop"] <= MAX_AUROC_DROP
+            and parity["label_flips"] <= MAX_LABEL_FLIPS
+            and parity["status_flips"] <= MAX_STATUS_FLIPS
+        )
+
+    def _verify(self, model: bytes, raw: Raw, result: Calibration) -> None:
+        """The whole file on a sample of tune films against the numbers that the limits were computed from."""
+        rows = self._dataset.rows["tune"]
+        sample = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)
+        films = self._dataset.train.take(rows[sample])
+        engine = Engine(model, threads=cores())
+        whole = score_films(engine, films.pixels, films.saturations, result.limits, "the whole file, sample", self._stop)
+        expected = result.apply(Raw(raw.logits[sample], raw.embeddings[sample]), films.saturations)
+        gap = float(np.abs(whole.probabilities - expected.probabilities).max())
+        stretch = float(np.abs(whole.distances / np.maximum(expected.distances, 1e-6) - 1).max())
+        if not (gap <= SAMPLE_TOLERANCE and stretch <= SAMPLE_TOLERANCE):
+            raise export.BrokenExport(
+                f"the served file differs from what was calibrated: probability by {gap:.4f}, distance by {stretch:.2%} "
+                f"(limit {SAMPLE_TOLERANCE}); train again with feature_engine=keras"
+            )

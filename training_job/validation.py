@@ -1,0 +1,145 @@
+"""Is this dataset fit to be learned from and measured on? Answered before any network is built.
+
+Rule: what would make the figures dishonest stops the job (a byte-identical film in train and test or in both classes, a
+patient on both sides according to patients.csv); what is merely suspicious is reported, with numbers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from training_job.dataset import CLASSES, BadDataset, Dataset, Films
+from training_job.patients import patient_of
+
+THUMBNAIL = 32
+# On the Kermany films two different patients correlate up to 0.977 at 32x32; twins re-encoded as JPEG stay above 0.99.
+NEAR_DUPLICATE = 0.99
+CHUNK = 1024
+SHOWN = 20
+
+
+def validate(dataset: Dataset) -> dict[str, Any]:
+    """The report (see `describe`). Raises BadDataset on what would be dishonest, naming the films."""
+    train, test = dataset.train, dataset.test
+    _refuse_shared_films(train, test)
+    _refuse_two_labels(train)
+    _refuse_two_labels(test)
+    if dataset.patient_list:
+        _refuse_shared_patients(train, test)
+    pairs = near_duplicates(train, test)
+    names = sorted({patient_of(file) for file in train.files} & {patient_of(file) for file in test.files})
+    return {
+        "digest": dataset.digest,
+        "counts": dataset.counts(),
+        "patients": {name: len({train.patients[row] for row in rows}) for name, rows in dataset.rows.items()}
+        | {"test": len(set(test.patients))},
+        "patient_list": dataset.patient_list,
+        "exact_duplicates": {"train": _groups(train), "test": _groups(test)},
+        "near_duplicates": {name: {"count": len(found), "pairs": found[:SHOWN]} for name, found in pairs.items()},
+        "shared_patient_names": {"count": len(names), "names": names[:SHOWN]},
+        "coloured": int((train.saturations > 0.025).sum() + (test.saturations > 0.025).sum()),
+        "warnings": _warnings(dataset, pairs, names),
+    }
+
+
+def _warnings(dataset: Dataset, pairs: dict[str, list[list[str]]], names: list[str]) -> list[str]:
+    warnings = []
+    if names and not dataset.patient_list:
+        warnings.append(
+            f"{len(names)} patient names occur in train/ and in test/ (for example {names[0]}); in Kaggle's archive the "
+            "numbering restarts, so this proves no overlap: add patients.csv (file,patient) to have it checked"
+        )
+    if pairs["across"]:
+        one, other, correlation = pairs["across"][0]
+        warnings.append(
+            f"{len(pairs['across'])} near-duplicates between train/ and test/ (for example {one} and {other}, correlation "
+            f"{correlation}); look at them, the test figures may flatter"
+        )
+    for bucket, counts in dataset.counts().items():
+        for name, count in counts.items():
+            if count < 20:
+                warnings.append(f"only {count} {name} films in {bucket}: its figures and limits are coarse")
+    return warnings
+
+
+def _refuse_shared_films(train: Films, test: Films) -> None:
+    where = {digest: file for file, digest in zip(train.files, train.digests, strict=True)}
+    shared = [(where[digest], file) for file, digest in zip(test.files, test.digests, strict=True) if digest in where]
+    if shared:
+        raise BadDataset(
+            f"{len(shared)} films lie byte for byte in train/ and in test/, for example {shared[0][0]} = {shared[0][1]}; "
+            "remove one of each, or the test figures are not honest"
+        )
+
+
+def _refuse_two_labels(films: Films) -> None:
+    seen: dict[str, tuple[str, int]] = {}
+    for file, digest, label in zip(films.files, films.digests, films.labels.tolist(), strict=True):
+        other, known = seen.setdefault(digest, (file, label))
+        if known != label:
+            raise BadDataset(f"{file} and {other} are the same film with two labels; decide which is right and remove one")
+
+
+def _refuse_shared_patients(train: Films, test: Films) -> None:
+    shared = sorted(set(train.patients) & set(test.patients))
+    if shared:
+        raise BadDataset(
+            f"patients.csv puts {len(shared)} patients into both train/ and test/, for example {shared[0]}; move all films "
+            "of a patient to one side"
+        )
+
+
+def _groups(films: Films) -> dict[str, Any]:
+    by_digest: dict[str, list[str]] = defaultdict(list)
+    for file, digest in zip(films.files, films.digests, strict=True):
+        by_digest[digest].append(file)
+    groups = [files for files in by_digest.values() if len(files) > 1]
+    return {"groups": len(groups), "films": sum(map(len, groups)), "first": groups[:SHOWN]}
+
+
+def near_duplicates(train: Films, test: Films) -> dict[str, list[list[Any]]]:
+    """{"train", "test", "across"}: [file, file, correlation] of pairs alike at 32x32 that are not byte-identical."""
+    a, b = _thumbnails(train.pixels), _thumbnails(test.pixels)
+    return {
+        "train": _alike(train, a, train, a, same=True),
+        "test": _alike(test, b, test, b, same=True),
+        "across": _alike(train, a, test, b, same=False),
+    }
+
+
+def _thumbnails(pixels: np.ndarray) -> np.ndarray:
+    """Unit vectors float32 [n, 1024]: 7x7 block means, centred."""
+    block = pixels.shape[1] // THUMBNAIL
+    small = np.stack([film.reshape(THUMBNAIL, block, THUMBNAIL, block).mean((1, 3)).ravel() for film in pixels])
+    small -= small.mean(axis=1, keepdims=True)
+    return (small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+
+
+def _alike(one: Films, a: np.ndarray, other: Films, b: np.ndarray, same: bool) -> list[list[Any]]:
+    found = []
+    for start in range(0, len(a), CHUNK):
+        correlation = a[start : start + CHUNK] @ b.T
+        for i, j in zip(*np.nonzero(correlation >= NEAR_DUPLICATE), strict=True):
+            row = start + int(i)
+            if (same and row >= j) or one.digests[row] == other.digests[j]:
+                continue
+            found.append([one.files[row], other.files[j], round(float(correlation[i, j]), 4)])
+    return sorted(found, key=lambda pair: -pair[2])
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The report for people, a few lines."""
+    lines = [f"dataset {report['digest'][:12]}"]
+    for name, counts in report["counts"].items():
+        films = ", ".join(f"{counts[label]} {label}" for label in CLASSES)
+        lines.append(f"  {name:9} {films}; {report['patients'][name]} patients")
+    for name, groups in report["exact_duplicates"].items():
+        if groups["groups"]:
+            lines.append(f"  {groups['films']} films of {name}/ are byte-identical twins ({groups['groups']} groups)")
+    for name, near in report["near_duplicates"].items():
+        if near["count"]:
+            lines.append(f"  {near['count']} near-duplicate pairs ({name})")
+    return "\n".join(lines + [f"  warning: {text}" for text in report["warnings"]])
