@@ -1,0 +1,165 @@
+"""SQS event source mappings that poll, as AWS does: batches, window, partial failures, bounded concurrency.
+
+moto calls the function inside SendMessage, once per message. Here a mapping has MaximumConcurrency threads that
+receive, invoke and delete. What fails is not touched: it comes back when its visibility timeout ends, and the queue
+moves it to the dead-letter queue after maxReceiveCount receives.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from moto.awslambda.models import EventSourceMapping, LambdaBackend
+from moto.sqs.models import Message, SQSBackend, sqs_backends
+
+from local_aws.functions import Functions
+from local_aws.seams import Seams
+
+log = logging.getLogger(__name__)
+WAIT_SECONDS = 1
+"""Long poll; AWS uses 20 s, but a disabled or deleted mapping should stop soon."""
+
+
+class EventSources:
+    """The polled mappings of one local AWS."""
+
+    def __init__(self, functions: Functions, concurrency: int) -> None:
+        self._functions, self._concurrency = functions, concurrency
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def install(self, seams: Seams) -> None:
+        """Start pollers for each mapping that is created from now on (by API or by CloudFormation)."""
+
+        def replacement(original: Callable[..., EventSourceMapping]) -> Callable[..., EventSourceMapping]:
+            def create_event_source_mapping(backend: LambdaBackend, spec: dict[str, Any]) -> EventSourceMapping:
+                mapping = original(backend, spec)
+                if ":sqs:" in mapping.event_source_arn:
+                    self._start(backend, mapping)
+                return mapping
+
+            return create_event_source_mapping
+
+        seams.replace(LambdaBackend, "create_event_source_mapping", replacement, ("self", "spec"))
+
+    def close(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    def _start(self, backend: LambdaBackend, mapping: EventSourceMapping) -> None:
+        queues = sqs_backends[backend.account_id][backend.region_name]
+        name = mapping.event_source_arn.rsplit(":", 1)[-1]
+        queues.queues[name].lambda_event_source_mappings.clear()
+        wanted = int((mapping.scaling_config or {}).get("MaximumConcurrency") or self._concurrency)
+        for number in range(min(wanted, self._concurrency)):
+            poller = Poller(self._functions, backend, queues, mapping, name, self._stop)
+            thread = threading.Thread(target=poller.run, name=f"poll-{name}-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+
+class Poller:
+    """One of the concurrent loops of a mapping."""
+
+    def __init__(
+        self,
+        functions: Functions,
+        backend: LambdaBackend,
+        queues: SQSBackend,
+        mapping: EventSourceMapping,
+        queue_name: str,
+        stop: threading.Event,
+    ) -> None:
+        self._functions, self._backend, self._queues = functions, backend, queues
+        self._mapping, self._name, self._stop = mapping, queue_name, stop
+
+    def run(self) -> None:
+        mapping = self._mapping
+        while not self._stop.is_set() and self._backend.get_event_source_mapping(mapping.uuid) is mapping:
+            if not mapping.enabled:
+                self._stop.wait(WAIT_SECONDS)
+                continue
+            try:
+                batch = self._gather()
+                if batch:
+                    self._deliver(batch)
+            except Exception:
+                if not self._stop.is_set():
+                    log.exception("polling %s failed; trying again", self._name)
+                self._stop.wait(WAIT_SECONDS)
+
+    def _gather(self) -> list[Message]:
+        """Up to BatchSize messages: what is there, or what comes within the batching window after the first."""
+        size, window = self._mapping.batch_size, float(self._mapping.max_batch_window or 0)
+        batch = self._receive(size, WAIT_SECONDS)
+        deadline = time.monotonic() + window
+        while batch and len(batch) < size and not self._stop.is_set():
+            left = deadline - time.monotonic()
+            more = self._receive(size - len(batch), min(max(left, 0), WAIT_SECONDS))
+            batch += more
+            if left <= 0 and not more:
+                break
+        return batch
+
+    def _receive(self, count: int, wait: float) -> list[Message]:
+        visibility = self._queues.get_queue(self._name).visibility_timeout  # type: ignore[attr-defined]
+        return self._queues.receive_message(self._name, min(count, 10), wait, visibility, ["All"])  # type: ignore[arg-type]
+
+    def _deliver(self, batch: list[Message]) -> None:
+        function = self._backend.get_function(self._mapping.function_arn)
+        event = {"Records": [self._record(message) for message in batch]}
+        outcome = self._functions.run(function, json.dumps(event).encode())
+        if outcome.error:
+            log.warning(
+                "batch of %d from %s failed: %s", len(batch), self._name, outcome.payload[:300].decode(errors="replace")
+            )
+            return
+        failed = failed_messages(outcome.payload, {m.id for m in batch}) if self._partial() else set()
+        for message in batch:
+            if message.id not in failed:
+                self._queues.delete_message(self._name, message.receipt_handle or "")
+
+    def _partial(self) -> bool:
+        return "ReportBatchItemFailures" in (self._mapping.function_response_types or [])
+
+    def _record(self, message: Message) -> dict[str, Any]:
+        return {
+            "messageId": message.id,
+            "receiptHandle": message.receipt_handle,
+            "body": message.body,
+            "attributes": {
+                "ApproximateReceiveCount": str(message.approximate_receive_count),
+                "SentTimestamp": str(message.sent_timestamp),
+                "SenderId": message.sender_id,
+                "ApproximateFirstReceiveTimestamp": str(message.approximate_first_receive_timestamp),
+            },
+            "messageAttributes": {
+                name: {
+                    "stringValue": value.get("StringValue"),
+                    "binaryValue": value.get("BinaryValue"),
+                    "dataType": value.get("DataType"),
+                }
+                for name, value in message.message_attributes.items()
+            },
+            "md5OfBody": message.body_md5,
+            "eventSource": "aws:sqs",
+            "eventSourceARN": self._mapping.event_source_arn,
+            "awsRegion": self._backend.region_name,
+        }
+
+
+def failed_messages(payload: bytes, sent: set[str]) -> set[str]:
+    """Ids that a partial batch response names as failed. As on AWS, a response that cannot be read fails them all."""
+    try:
+        response = json.loads(payload or b"null")
+        failures = (response or {}).get("batchItemFailures") or []
+        named = {failure["itemIdentifier"] for failure in failures}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return sent
+    return named if named <= sent else sent

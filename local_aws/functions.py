@@ -1,0 +1,206 @@
+"""Lambda functions of package type Image run for real, in a small pool of warm processes per function.
+
+Every way into moto's Lambda (Invoke, S3, SNS, EventBridge) ends in `LambdaFunction.invoke`; that one method is
+replaced. More calls than warm processes wait for their turn instead of being throttled.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from moto.awslambda.models import LambdaFunction
+
+from local_aws.images import UnknownImage, command_for
+from local_aws.processes import Children
+from local_aws.runtime_api import Invocation, Outcome, Sandbox
+from local_aws.seams import Seams
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = (1.0, 2.0)
+"""Pauses before the second and third attempt of an asynchronous call; AWS waits one and two minutes."""
+TAIL_BYTES = 4096
+INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+
+
+class Pool:
+    """The warm sandboxes of one configuration of one function."""
+
+    def __init__(self, make: Callable[[int], Sandbox], size: int) -> None:
+        self._make, self._free, self._all = make, [], []  # type: ignore[var-annotated]
+        self._slots = threading.BoundedSemaphore(size)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def invoke(self, invocation: Invocation) -> Outcome:
+        with self._slots:
+            with self._lock:
+                sandbox = self._free.pop() if self._free else None
+                if sandbox is None:
+                    sandbox = self._make(len(self._all))
+                    self._all.append(sandbox)
+            try:
+                return sandbox.invoke(invocation)
+            finally:
+                with self._lock:
+                    if self._closed:
+                        sandbox.close()
+                    else:
+                        self._free.append(sandbox)
+
+    def pids(self) -> list[int]:
+        with self._lock:
+            return [sandbox.pid for sandbox in self._all if sandbox.pid is not None]
+
+    def close(self, at_once: bool) -> None:
+        """Close the idle sandboxes; the busy ones too if `at_once`, else each when its invocation ends."""
+        with self._lock:
+            self._closed = True
+            closing = list(self._all if at_once else self._free)
+        for sandbox in closing:
+            sandbox.close()
+
+
+class Functions:
+    """Runs the image functions of one local AWS."""
+
+    def __init__(
+        self,
+        children: Children,
+        images: Mapping[str, Sequence[str]],
+        environment: Callable[[], dict[str, str]],
+        cwd: Path,
+        log_dir: Path,
+        concurrency: int,
+    ) -> None:
+        self._children, self._images, self._environment = children, images, environment
+        self._cwd, self._log_dir, self._concurrency = cwd, log_dir, concurrency
+        self._pools: dict[str, tuple[str, Pool]] = {}
+        self._lock = threading.Lock()
+        self._later = ThreadPoolExecutor(8, thread_name_prefix="lambda-async")
+
+    def install(self, seams: Seams) -> None:
+        """Take the place of moto's `LambdaFunction.invoke` for functions whose code is an image."""
+
+        def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
+            def invoke(function: LambdaFunction, body: Any, request_headers: Any, response_headers: Any) -> str | bytes:
+                if "ImageUri" not in function.code:
+                    return original(function, body, request_headers, response_headers)
+                return self._invoke(function, body, request_headers, response_headers)
+
+            return invoke
+
+        parameters = ("self", "body", "request_headers", "response_headers")
+        seams.replace(LambdaFunction, "invoke", replacement, parameters)
+
+    def run(self, function: LambdaFunction, body: bytes) -> Outcome:
+        """Run one event and write its log to CloudWatch Logs; waits for a free warm process."""
+        invocation = Invocation(body or b"{}", function.function_arn, float(function.timeout))
+        try:
+            outcome = self._pool(function).invoke(invocation)
+        except (UnknownImage, OSError, RuntimeError) as error:
+            payload = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": str(error)}
+            outcome = Outcome(json.dumps(payload).encode(), "Unhandled", [str(error)])
+            log.error("function %s cannot run: %s", function.function_name, error)
+        self._write_log(function, outcome.log)
+        return outcome
+
+    def pids(self) -> dict[str, list[int]]:
+        """Process ids of the warm processes, by function name."""
+        with self._lock:
+            pools = {name: pool for name, (_, pool) in self._pools.items()}
+        return {name: pool.pids() for name, pool in pools.items()}
+
+    def close(self) -> None:
+        self._later.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            pools, self._pools = [pool for _, pool in self._pools.values()], {}
+        for pool in pools:
+            pool.close(at_once=True)
+
+    def _invoke(self, function: LambdaFunction, body: Any, request_headers: Any, response_headers: Any) -> str | bytes:
+        data = body.encode() if isinstance(body, str) else bytes(body or b"")
+        kind = request_headers.get("X-Amz-Invocation-Type") if request_headers else "Event"
+        if kind == "Event":
+            self._later.submit(self._run_later, function, data)
+            return b""
+        if kind == "DryRun":
+            return b""
+        outcome = self.run(function, data)
+        if outcome.error:
+            response_headers["x-amz-function-error"] = outcome.error
+        tail = "\n".join(outcome.log).encode()[-TAIL_BYTES:]
+        response_headers["x-amz-log-result"] = base64.b64encode(tail).decode()
+        response_headers["x-amz-executed-version"] = str(function.version)
+        return outcome.payload
+
+    def _run_later(self, function: LambdaFunction, data: bytes) -> None:
+        """An asynchronous call: tried again as often as the function's EventInvokeConfig says (2 without one)."""
+        configured = function.event_invoke_config[-1].config if function.event_invoke_config else {}
+        retries = configured.get("MaximumRetryAttempts", len(RETRY_SECONDS))
+        for pause in (0.0, *RETRY_SECONDS[: int(retries)]):
+            time.sleep(pause)
+            if self.run(function, data).error is None:
+                return
+        log.error("asynchronous call of %s failed and is dropped", function.function_name)
+
+    def _pool(self, function: LambdaFunction) -> Pool:
+        command = command_for(function.code["ImageUri"], self._images)
+        if function.image_config.cmd:
+            command = command[:-1] + list(function.image_config.cmd)
+        environment = self._function_environment(function)
+        size = max(1, min(self._concurrency, function.reserved_concurrency or self._concurrency))
+        wanted = json.dumps([command, environment, size, function.code["ImageUri"]], sort_keys=True)
+        with self._lock:
+            known, pool = self._pools.get(function.function_name, ("", None))
+            if pool is None or known != wanted:
+                if pool is not None:
+                    pool.close(at_once=False)
+                pool = Pool(lambda number: self._sandbox(function, command, environment, number), size)
+                self._pools[function.function_name] = (wanted, pool)
+            return pool
+
+    def _sandbox(
+        self, function: LambdaFunction, command: list[str], environment: dict[str, str], number: int
+    ) -> Sandbox:
+        log_file = self._log_dir / f"lambda-{function.function_name}-{number}.log"
+        return Sandbox(self._children, command, environment, self._cwd, log_file)
+
+    def _function_environment(self, function: LambdaFunction) -> dict[str, str]:
+        """What AWS sets, over what this process needs to run Python, under what the function's configuration says."""
+        name = function.function_name
+        return {
+            **{key: value for key, value in os.environ.items() if key in INHERITED},
+            **self._environment(),
+            "AWS_LAMBDA_FUNCTION_NAME": name,
+            "AWS_LAMBDA_FUNCTION_VERSION": str(function.version),
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_size),
+            "AWS_LAMBDA_LOG_GROUP_NAME": function.logs_group_name,
+            "AWS_LAMBDA_LOG_STREAM_NAME": self._log_stream(function),
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "LAMBDA_TASK_ROOT": str(self._cwd),
+            "PYTHONUNBUFFERED": "1",
+            "TZ": ":UTC",
+            **{key: str(value) for key, value in function.environment_vars.items()},
+        }
+
+    @staticmethod
+    def _log_stream(function: LambdaFunction) -> str:
+        return time.strftime("%Y/%m/%d/", time.gmtime()) + f"[{function.version}]local"
+
+    def _write_log(self, function: LambdaFunction, lines: list[str]) -> None:
+        logs, group, stream = function.logs_backend, function.logs_group_name, self._log_stream(function)
+        with self._lock:
+            logs.ensure_log_group(group)
+            if stream not in logs.groups[group].streams:
+                logs.create_log_stream(group, stream)
+            now = int(time.time() * 1000)
+            logs.put_log_events(group, stream, [{"timestamp": now, "message": line} for line in lines])

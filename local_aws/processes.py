@@ -1,0 +1,145 @@
+"""No child process outlives the local AWS: not after an exception, not after Ctrl-C, not after SIGKILL.
+
+Each child leads a process group of its own. It is bound to its parent by the kernel (`bound.py`, Linux) and its
+whole group is registered with a keeper process (`keeper.py`, everywhere), which kills what is left when the parent
+is gone. The kernel's bond follows the *thread* that forked, so one thread that lives as long as the local AWS
+starts every child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+HERE = Path(__file__).resolve().parent
+PLAIN_PYTHON = [sys.executable, "-I", "-S"]
+
+
+class Child:
+    """A running command: `pid`, `returncode` (None while it runs), and `wait`."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self._popen = popen
+        self.pid = popen.pid
+        self.ended = threading.Event()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._popen.returncode if self.ended.is_set() else None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether the command ended within `timeout` seconds."""
+        return self.ended.wait(timeout)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command's whole process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def stop(self, grace: float = 0.0) -> None:
+        """SIGTERM, `grace` seconds, then SIGKILL to the whole group; returns when the command is gone."""
+        if grace and not self.ended.is_set():
+            self.signal(signal.SIGTERM)
+            self.ended.wait(grace)
+        self.signal(signal.SIGKILL)
+        self.ended.wait()
+
+
+class Children:
+    """The children of one local AWS."""
+
+    def __init__(self) -> None:
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="local-aws-starter")
+        self._living: set[Child] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._keeper = subprocess.Popen(
+            [*PLAIN_PYTHON, str(HERE / "keeper.py")], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def start(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        output: IO[bytes] | int,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> Child:
+        """Start a command, standard output and error going to `output`; `on_exit` is called once it has ended.
+
+        Raises FileNotFoundError with the command's name where it does not exist.
+        """
+        return self._starter.submit(self._start, command, env, cwd, output, on_exit).result()
+
+    def living(self) -> list[Child]:
+        with self._lock:
+            return [child for child in self._living if not child.ended.is_set()]
+
+    def close(self) -> None:
+        """Kill every child with its group, and wait for them."""
+        with self._lock:
+            self._closed = True
+        for child in self.living():
+            child.stop()
+        self._starter.shutdown()
+        with contextlib.suppress(BrokenPipeError):
+            self._keeper.stdin.close()  # type: ignore[union-attr]
+        self._keeper.wait()
+
+    def _start(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        output: IO[bytes] | int,
+        on_exit: Callable[[Child], None] | None,
+    ) -> Child:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the local AWS is shutting down: no process is started any more")
+        popen = subprocess.Popen(
+            [*PLAIN_PYTHON, str(HERE / "bound.py"), str(os.getpid()), *command],
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        child = Child(popen)
+        self._tell_keeper("+", child.pid)
+        with self._lock:
+            self._living.add(child)
+        threading.Thread(target=self._reap, args=(child, popen, on_exit), daemon=True).start()
+        return child
+
+    def _reap(self, child: Child, popen: subprocess.Popen[bytes], on_exit: Callable[[Child], None] | None) -> None:
+        popen.wait()
+        child.signal(signal.SIGKILL)
+        self._tell_keeper("-", child.pid)
+        with self._lock:
+            self._living.discard(child)
+        child.ended.set()
+        if on_exit:
+            on_exit(child)
+
+    def _tell_keeper(self, sign: str, group: int) -> None:
+        with contextlib.suppress(OSError, ValueError), self._lock:
+            self._keeper.stdin.write(f"{sign}{group}\n".encode())  # type: ignore[union-attr]
+            self._keeper.stdin.flush()  # type: ignore[union-attr]
+
+
+def describe_exit(returncode: int | None) -> str:
+    """`exit status 3`, or `signal: killed`: the words that AWS Lambda uses."""
+    if returncode is not None and returncode < 0:
+        return f"signal: {(signal.strsignal(-returncode) or str(-returncode)).lower()}"
+    return f"exit status {returncode}"
