@@ -7,11 +7,12 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra import config as settings
-from infra import dataset, plan, stacks
+from infra import dataset, destroy, images, operate, plan, stacks
 from infra.config import Config
 from infra.errors import Fault
 from infra.session import client, endpoint, open_session
@@ -62,6 +63,18 @@ def _deploy(config: Config, options: argparse.Namespace) -> None:
         print(f"  {name:28} {value}")
 
 
+def _images(config: Config, options: argparse.Namespace) -> None:
+    docker = images.Docker(dry=options.dry_run)
+    session = open_session(config)
+    base = stacks.base_outputs(session, config)
+    repositories = {kind: base[f"{kind}RepositoryUri"] for kind in ("Inference", "Training")}
+    pushed = images.build_and_push(session, config, repositories, docker, refresh=options.refresh)
+    for kind, uri in pushed.items():
+        print(f"{kind.lower():10} {uri}")
+    if not options.dry_run:
+        print(f"The base images' digests are recorded in {images.LOCK}. Next: python -m infra deploy")
+
+
 def _settings(config: Config, options: argparse.Namespace) -> None:
     print(json.dumps(airflow_settings(stacks.outputs(open_session(config), config)), indent=2))
 
@@ -87,6 +100,58 @@ def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
     )
     if found.ignored:
         print(f"left out: {found.ignored} films of val/ (held-out films are cut from train/, by patient)")
+
+
+def _promote(config: Config, options: argparse.Namespace) -> None:
+    session = open_session(config)
+    moved = operate.promote(session, config, stacks.outputs(session, config), options.package, options.reason)
+    _say_moved(moved.document)
+
+
+def _rollback(config: Config, options: argparse.Namespace) -> None:
+    session = open_session(config)
+    _say_moved(operate.roll_back(session, config, stacks.outputs(session, config), options.reason).document)
+
+
+def _say_moved(document: dict[str, Any]) -> None:
+    before = document["previous"]
+    print(
+        f"Version {document['version']} answers as serial {document['serial']}"
+        + (f"; before it version {before['version']}" if before else "")
+        + ". Running functions follow within 60 seconds"
+    )
+
+
+def _status(config: Config, options: argparse.Namespace) -> None:
+    report = operate.status(open_session(config), config)
+    print(operate.as_json(report) if options.json else operate.as_text(report))
+
+
+def _redrive(config: Config, options: argparse.Namespace) -> None:
+    session = open_session(config)
+    moved = operate.redrive(session, config, stacks.outputs(session, config), options.queue, _progress("messages"))
+    print(f"{moved} dead letters are back in the {options.queue} queue" if moved else "There is no dead letter")
+
+
+def _destroy(config: Config, options: argparse.Namespace) -> None:
+    session = open_session(config)
+    account = client(session, config, "sts").get_caller_identity()["Account"]
+    where = f"project {config.project} in account {account}, {session.region_name}"
+    if options.delete_data:
+        _confirm(f"This deletes ALL films, results, models and data sets of {where}", config.project, options.yes)
+        destroy.everything(session, config)
+    else:
+        _confirm(f"This stops classification in {where}; all data and the base stack stay", config.project, options.yes)
+        destroy.service(session, config)
+
+
+def _confirm(what: str, word: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Fault(f"{what}. Nobody can be asked here; pass --yes if that is meant")
+    if input(f"{what}. Type {word} to go on: ").strip() != word:
+        raise Fault("Nothing was deleted")
 
 
 def _progress(what: str) -> Callable[[int, int], None]:
@@ -128,6 +193,23 @@ def _parser() -> argparse.ArgumentParser:
     upload.add_argument("--limit", type=int, metavar="N", help="at most N train films and N/4 test films, stratified")
     upload.add_argument("--bucket", help="another bucket than the stack's")
     upload.add_argument("--replace", action="store_true", help="remove other films below the name first")
+    build = command("images", _images, "build and push both containers (needs Docker)")
+    build.add_argument("--dry-run", action="store_true", help="print the docker commands only")
+    build.add_argument(
+        "--refresh", action="store_true", help=f"resolve the base images anew instead of using {images.LOCK}"
+    )
+    promote = command("promote", _promote, "make an approved model package the one that answers")
+    promote.add_argument("package", help="version of the model package, such as 7, or its ARN")
+    promote.add_argument("--reason", required=True, help="kept in the pointer's history")
+    rollback = command("rollback", _rollback, "make the model that answered before answer again")
+    rollback.add_argument("--reason", required=True, help="kept in the pointer's history")
+    state = command("status", _status, "what stands, what answers, what waits, what is alarmed")
+    state.add_argument("--json", action="store_true", help="for programs")
+    redrive = command("redrive", _redrive, "send dead letters back to their queue")
+    redrive.add_argument("queue", choices=operate.QUEUES)
+    removal = command("destroy", _destroy, "delete the service stack; asks first, keeps all data")
+    removal.add_argument("--delete-data", action="store_true", help="delete the base stack and all data, too")
+    removal.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 
 

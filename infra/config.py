@@ -15,8 +15,11 @@ from typing import Any
 from infra.errors import Fault
 
 FILE = Path("infra.toml")
-LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731)
-LOG_RETENTION_DAYS += (1096, 1827, 2192, 2557, 2922, 3288, 3653)  # what CloudWatch Logs accepts
+# What CloudWatch Logs accepts.
+LOG_RETENTION_DAYS = (
+    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
+    *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
+)
 VISIBILITY_FACTOR = 6  # AWS: a queue's visibility timeout is at least six times the timeout of the function behind it
 
 
@@ -75,6 +78,9 @@ class Config:
     access_log_days: int = _setting(
         365, "Access logs of the buckets stay for so many days.", low=1, high=36500, stack="base"
     )
+    log_retention_days: int = _setting(
+        365, "Days that the function's log is kept.", one_of=LOG_RETENTION_DAYS, stack="base"
+    )
     visibility_timeout: int = _setting(
         720,
         "Seconds until an unacknowledged message comes again; at least 6 x function_timeout.",
@@ -107,9 +113,6 @@ class Config:
     uploads_concurrency: int = _setting(50, "Invocations at a time for new uploads.", low=2, high=1000, stack="service")
     backlog_concurrency: int = _setting(40, "Invocations at a time for the backlog.", low=2, high=1000, stack="service")
     direct_concurrency: int = _setting(10, "Invocations at a time by Airflow itself.", low=0, high=1000)
-    log_retention_days: int = _setting(
-        365, "Days that the function's log is kept.", one_of=LOG_RETENTION_DAYS, stack="service"
-    )
     max_upload_age_seconds: int = _setting(
         900, "The oldest upload may wait so long before the alarm.", low=60, high=1209600, stack="service"
     )
@@ -216,7 +219,7 @@ def _fault(setting: dataclasses.Field[Any], value: Any) -> str | None:
     name, rule, expected = setting.name, setting.metadata, type(setting.default)
     if isinstance(value, bool) or not isinstance(value, (int, float) if expected is float else expected):
         return f"{name} = {value!r} is not {_KINDS[expected]}"
-    if rule["pattern"] and not re.fullmatch(rule["pattern"], value):
+    if rule["pattern"] and not re.fullmatch(rule["pattern"], str(value)):
         return f"{name} = {value!r} does not fit: {rule['text']} (pattern {rule['pattern']})"
     if rule["low"] is not None and not rule["low"] <= value <= rule["high"]:
         return f"{name} = {value} is outside {rule['low']} to {rule['high']}"

@@ -6,6 +6,7 @@ nothing is unpacked to disk.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import mimetypes
 import os
@@ -219,7 +220,7 @@ class _OpenZip(AbstractContextManager[Dataset]):
                     f"{where} is {member.compress_size:,} bytes packed and {member.file_size:,} unpacked, more "
                     f"than {MAX_RATIO} times; it is a decompression bomb"
                 )
-            yield Film(path.as_posix(), member.file_size, lambda member=member: self._read(member))
+            yield Film(path.as_posix(), member.file_size, functools.partial(self._read, member))
 
     def _read(self, member: zipfile.ZipInfo) -> bytes:
         try:

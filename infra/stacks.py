@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, WaiterError
 from infra import images, template
 from infra.config import Config
 from infra.errors import Fault
-from infra.session import client
+from infra.session import client, is_local
 
 Say = Callable[[str], None]
 _SETTLED_BADLY = ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "CREATE_FAILED", "ROLLBACK_FAILED", "DELETE_FAILED")
@@ -52,7 +52,9 @@ def deploy_base(session: boto3.Session, config: Config, say: Say = print) -> dic
     """Creates or updates the base stack, protects it against deletion, and returns its outputs."""
     cloudformation = client(session, config, "cloudformation")
     name, _ = names(config)
-    return _apply(cloudformation, name, template.BASE, config.parameters("base"), config, say, protect=True)
+    return _apply(
+        cloudformation, name, template.BASE, config.parameters("base"), config, say, protect=not is_local(config)
+    )
 
 
 def deploy_service(session: boto3.Session, config: Config, base: Mapping[str, str], say: Say = print) -> dict[str, str]:
@@ -71,17 +73,27 @@ def outputs(session: boto3.Session, config: Config) -> dict[str, str]:
     Raises:
         StackError: one of them does not exist.
     """
+    return base_outputs(session, config) | _standing(session, config, names(config)[1])
+
+
+def base_outputs(session: boto3.Session, config: Config) -> dict[str, str]:
+    """Outputs of the base stack as it stands.
+
+    Raises:
+        StackError: it does not exist.
+    """
+    return _standing(session, config, names(config)[0])
+
+
+def _standing(session: boto3.Session, config: Config, name: str) -> dict[str, str]:
     cloudformation = client(session, config, "cloudformation")
-    found: dict[str, str] = {}
-    for name in names(config):
-        stack = describe(cloudformation, name)
-        if stack is None:
-            raise StackError(
-                f"There is no stack {name} in {cloudformation.meta.region_name}; "
-                "run `python -m infra deploy`, or correct project and region"
-            )
-        found |= _outputs(stack)
-    return found
+    stack = describe(cloudformation, name)
+    if stack is None:
+        raise StackError(
+            f"There is no stack {name} in {cloudformation.meta.region_name}; run `python -m infra deploy`"
+            f"{' --base' if name.endswith('-base') else ''}, or correct project and region"
+        )
+    return _outputs(stack)
 
 
 def describe(cloudformation: Any, name: str) -> dict[str, Any] | None:

@@ -1,0 +1,149 @@
+"""Nothing that holds data goes without being told twice: the base stack stays unless its data is to be deleted too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from infra import stacks, template
+from infra.config import Config
+from infra.errors import Fault
+from infra.session import client, is_local
+from infra.stacks import Say
+
+KEY_PENDING_DAYS = 30  # in which the key, and with it every backup of the data, can still be saved
+
+
+def service(session: boto3.Session, config: Config, say: Say = print) -> None:
+    """Deletes the service stack: nothing is classified any more, everything is kept, a deployment brings it back."""
+    _, name = stacks.names(config)
+    cloudformation = client(session, config, "cloudformation")
+    if stacks.describe(cloudformation, name) is None:
+        say(f"{name}: there is none")
+        return
+    say(f"{name}: deleting")
+    stacks.delete(cloudformation, name)
+
+
+def everything(session: boto3.Session, config: Config, say: Say = print) -> None:
+    """Deletes both stacks and all data: films, results, models, data sets, images, logs; the key after 30 days.
+
+    Raises:
+        Fault: something could not be deleted; the command can be run again.
+    """
+    base, _ = stacks.names(config)
+    cloudformation = client(session, config, "cloudformation")
+    service(session, config, say)
+    if stacks.describe(cloudformation, base) is None:
+        say(f"{base}: there is none")
+        return
+    held = _held(cloudformation, base)
+    _empty_group(session, config, held, say)
+    for bucket in held.get("AWS::S3::Bucket", []):
+        _empty_bucket(client(session, config, "s3"), bucket, say)
+    say(f"{base}: deleting")
+    if not is_local(config):  # which protects nothing
+        cloudformation.update_termination_protection(EnableTerminationProtection=False, StackName=base)
+    stacks.delete(cloudformation, base)
+    _remove_retained(session, config, held, say)
+
+
+def _held(cloudformation: Any, stack: str) -> dict[str, list[str]]:
+    """Physical names of the resources that outlive the stack, by type."""
+    kept = {
+        logical
+        for logical, resource in template.load(template.BASE)["Resources"].items()
+        if "DeletionPolicy" in resource
+    }
+    held: dict[str, list[str]] = {}
+    for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack):
+        for resource in page["StackResourceSummaries"]:
+            if resource.get("LogicalResourceId") in kept and resource.get("PhysicalResourceId"):
+                held.setdefault(resource["ResourceType"], []).append(resource["PhysicalResourceId"])
+    return held
+
+
+def _empty_bucket(s3: Any, bucket: str, say: Say) -> None:
+    """Deletes every version in a bucket. The policy goes first: it would not let anybody delete the pointer."""
+    _gone(s3.delete_bucket_policy, Bucket=bucket)
+    deleted = 0
+    try:
+        for batch in _versions(s3, bucket):
+            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+            if answer.get("Errors"):
+                first = answer["Errors"][0]
+                raise Fault(
+                    f"s3://{bucket}/{first['Key']} cannot be deleted: {first['Message']}; run the command again"
+                )
+            deleted += len(batch)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucket":
+            raise
+        return
+    say(f"  s3://{bucket}: {deleted} object versions deleted")
+
+
+def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        batch = [
+            {"Key": v["Key"], "VersionId": v["VersionId"]}
+            for kind in ("Versions", "DeleteMarkers")
+            for v in page.get(kind, [])
+        ]
+        if batch:
+            yield batch
+
+
+def _empty_group(session: boto3.Session, config: Config, held: Mapping[str, list[str]], say: Say) -> None:
+    """A model package group can be deleted only without packages."""
+    sagemaker = client(session, config, "sagemaker")
+    for arn in held.get("AWS::SageMaker::ModelPackageGroup", []):
+        group = arn.rpartition("/")[2]
+        pages = sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
+        packages = [p["ModelPackageArn"] for page in pages for p in page["ModelPackageSummaryList"]]
+        for package in packages:
+            sagemaker.delete_model_package(ModelPackageName=package)
+        say(f"  {group}: {len(packages)} model packages deleted")
+
+
+def _remove_retained(session: boto3.Session, config: Config, held: Mapping[str, list[str]], say: Say) -> None:
+    s3, ecr, logs = (client(session, config, service) for service in ("s3", "ecr", "logs"))
+    for bucket in held.get("AWS::S3::Bucket", []):
+        _gone(s3.delete_bucket, Bucket=bucket)
+    for repository in held.get("AWS::ECR::Repository", []):
+        _gone(ecr.delete_repository, repositoryName=repository.rpartition("/")[2], force=True)
+    for arn in held.get("AWS::SageMaker::ModelPackageGroup", []):
+        _gone(
+            client(session, config, "sagemaker").delete_model_package_group,
+            ModelPackageGroupName=arn.rpartition("/")[2],
+        )
+    for group in held.get("AWS::Logs::LogGroup", []):
+        _gone(logs.delete_log_group, logGroupName=group)
+    for key in held.get("AWS::KMS::Key", []):
+        _gone(client(session, config, "kms").schedule_key_deletion, KeyId=key, PendingWindowInDays=KEY_PENDING_DAYS)
+        say(f"  key {key}: deleted in {KEY_PENDING_DAYS} days (`aws kms cancel-key-deletion --key-id {key}` saves it)")
+    say("done: buckets, repositories, model registry group and log are gone")
+
+
+_ABSENT = (
+    "NoSuchBucket",
+    "NoSuchBucketPolicy",
+    "RepositoryNotFoundException",
+    "ResourceNotFoundException",
+    "ResourceNotFound",
+    "NotFoundException",
+    "ValidationException",
+    "KMSInvalidStateException",
+)
+
+
+def _gone(call: Any, **arguments: Any) -> None:
+    """Calls a deletion; that the thing is gone already is fine."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _ABSENT:
+            raise

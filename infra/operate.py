@@ -1,0 +1,195 @@
+"""What an operator does by hand: look, promote, roll back, and send dead letters round again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from infra import pointer, stacks
+from infra.config import Config
+from infra.errors import Fault
+from infra.pointer import Pointer
+from infra.session import client
+
+QUEUES = ("uploads", "backlog")
+_BATCH = 10  # SQS gives and takes so many messages at a time
+_VISIBILITY = 60  # seconds in which a received dead letter is sent and deleted
+
+
+def promote(session: boto3.Session, config: Config, outputs: Mapping[str, str], package: str, reason: str) -> Pointer:
+    """Makes an approved package (its version or ARN) the model that answers, as the promote role."""
+    s3, sagemaker = _promoting(session, config, outputs, "s3", "sagemaker")
+    actor = _caller(session, config)
+    return pointer.promote(
+        s3, sagemaker, outputs["ModelsBucket"], _package_arn(outputs, session, package), actor=actor, reason=reason
+    )
+
+
+def roll_back(session: boto3.Session, config: Config, outputs: Mapping[str, str], reason: str) -> Pointer:
+    """Makes the model that answered before answer again, as the promote role."""
+    (s3,) = _promoting(session, config, outputs, "s3")
+    return pointer.roll_back(s3, outputs["ModelsBucket"], actor=_caller(session, config), reason=reason)
+
+
+def redrive(
+    session: boto3.Session,
+    config: Config,
+    outputs: Mapping[str, str],
+    queue: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Moves the dead letters of `uploads` or `backlog` back to their queue; returns how many.
+
+    A message is deleted only after it has been sent, so an interruption doubles one and loses none; the function
+    answers a doubled one once.
+    """
+    sqs = client(session, config, "sqs")
+    source = outputs[f"{queue.capitalize()}DeadLetterQueueUrl"]
+    target = outputs[f"{queue.capitalize()}QueueUrl"]
+    total, moved = _depth(sqs, source)["waiting"], 0
+    while moved < total:
+        letters = sqs.receive_message(
+            QueueUrl=source,
+            MaxNumberOfMessages=_BATCH,
+            VisibilityTimeout=_VISIBILITY,
+            WaitTimeSeconds=2,
+            MessageAttributeNames=["All"],
+        ).get("Messages", [])
+        if not letters:
+            break
+        sent = sqs.send_message_batch(QueueUrl=target, Entries=[_entry(i, letter) for i, letter in enumerate(letters)])
+        accepted = [letters[int(done["Id"])] for done in sent.get("Successful", [])]
+        if accepted:
+            sqs.delete_message_batch(
+                QueueUrl=source,
+                Entries=[{"Id": str(i), "ReceiptHandle": letter["ReceiptHandle"]} for i, letter in enumerate(accepted)],
+            )
+        moved += len(accepted)
+        if sent.get("Failed"):
+            raise Fault(
+                f"{len(sent['Failed'])} dead letters were refused by {target}: {sent['Failed'][0]['Message']}; "
+                f"they stay in {source}. {moved} were moved; run the command again"
+            )
+        if progress:
+            progress(moved, max(total, moved))
+    return moved
+
+
+def status(session: boto3.Session, config: Config) -> dict[str, Any]:
+    """What stands and what answers: stacks, model, function, queues, alarms that are not OK."""
+    cloudformation = client(session, config, "cloudformation")
+    found = {name: stacks.describe(cloudformation, name) for name in stacks.names(config)}
+    report: dict[str, Any] = {"stacks": {name: s["StackStatus"] if s else "absent" for name, s in found.items()}}
+    if not all(found.values()):
+        return report
+    outputs = stacks.outputs(session, config)
+    current = pointer.read(client(session, config, "s3"), outputs["ModelsBucket"])
+    report["model"] = current.document if current else None
+    function = client(session, config, "lambda").get_function(FunctionName=outputs["FunctionName"])
+    report["function"] = {
+        "state": function["Configuration"].get("State", "Active"),
+        "image": function["Code"].get("ImageUri", ""),
+        "memory_mb": function["Configuration"]["MemorySize"],
+        "reserved_concurrency": function.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
+    }
+    sqs = client(session, config, "sqs")
+    report["queues"] = {
+        queue: _depth(sqs, outputs[f"{queue.capitalize()}QueueUrl"])
+        | {"dead": _depth(sqs, outputs[f"{queue.capitalize()}DeadLetterQueueUrl"])["waiting"]}
+        for queue in QUEUES
+    }
+    report["alarms"] = sorted(_alarms(client(session, config, "cloudwatch"), config.project))
+    return report
+
+
+def _promoting(session: boto3.Session, config: Config, outputs: Mapping[str, str], *services: str) -> Iterator[Any]:
+    role = outputs["PromoteRoleArn"]
+    try:
+        answer = client(session, config, "sts").assume_role(RoleArn=role, RoleSessionName="python-m-infra")
+    except ClientError as error:
+        raise Fault(
+            f"You may not assume {role}, the only role that moves the pointer ({error.response['Error']['Code']}). "
+            "Set operator_principal_arn to your role or user and deploy again, or promote through the `retrain` DAG"
+        ) from error
+    c = answer["Credentials"]
+    assumed = boto3.Session(
+        aws_access_key_id=c["AccessKeyId"],
+        aws_secret_access_key=c["SecretAccessKey"],
+        aws_session_token=c["SessionToken"],
+        region_name=session.region_name,
+    )
+    return (client(assumed, config, service) for service in services)
+
+
+def _caller(session: boto3.Session, config: Config) -> str:
+    return f"python -m infra by {client(session, config, 'sts').get_caller_identity()['Arn']}"
+
+
+def _package_arn(outputs: Mapping[str, str], session: boto3.Session, package: str) -> str:
+    if package.startswith("arn:"):
+        return package
+    if not package.isdigit():
+        raise Fault(
+            f"{package!r} is neither the version of a model package, such as 7, nor its ARN; the registry lists them"
+        )
+    _, partition, _, _, account, _ = outputs["PromoteRoleArn"].split(":", 5)
+    group = outputs["ModelPackageGroupName"]
+    return f"arn:{partition}:sagemaker:{session.region_name}:{account}:model-package/{group}/{package}"
+
+
+def _entry(number: int, letter: Mapping[str, Any]) -> dict[str, Any]:
+    entry = {"Id": str(number), "MessageBody": letter["Body"]}
+    if letter.get("MessageAttributes"):
+        entry["MessageAttributes"] = letter["MessageAttributes"]
+    return entry
+
+
+def _depth(sqs: Any, url: str) -> dict[str, int]:
+    names = {"waiting": "ApproximateNumberOfMessages", "in_flight": "ApproximateNumberOfMessagesNotVisible"}
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(names.values()))["Attributes"]
+    return {ours: int(found[theirs]) for ours, theirs in names.items()}
+
+
+def _alarms(cloudwatch: Any, project: str) -> Iterator[str]:
+    pages = cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{project}-")
+    for page in pages:
+        for alarm in page["MetricAlarms"]:
+            if alarm["StateValue"] == "ALARM":
+                yield alarm["AlarmName"]
+
+
+def as_text(report: Mapping[str, Any]) -> str:
+    """The status for people."""
+    lines = [f"stack     {name}: {state}" for name, state in report["stacks"].items()]
+    if "model" not in report:
+        return "\n".join([*lines, "Run `python -m infra deploy`."])
+    model = report["model"]
+    if model:
+        before = model["previous"]
+        lines += [
+            f"model     version {model['version']}, serial {model['serial']}, since {model['promoted_at']}",
+            f"          by {model['actor']}: {model['reason']}",
+            f"          before: {'version ' + before['version'] if before else 'none'}",
+        ]
+    else:
+        lines.append("model     none: no film is classified until one is promoted")
+    function = report["function"]
+    lines.append(
+        f"function  {function['state']}, {function['memory_mb']} MB, reserved concurrency "
+        f"{function['reserved_concurrency']}, {function['image']}"
+    )
+    lines += [
+        f"queue     {name}: {q['waiting']} waiting, {q['in_flight']} in flight, {q['dead']} dead"
+        for name, q in report["queues"].items()
+    ]
+    lines.append(f"alarms    {', '.join(report['alarms']) or 'none'}")
+    return "\n".join(lines)
+
+
+def as_json(report: Mapping[str, Any]) -> str:
+    """The status for programs."""
+    return json.dumps(report, indent=2, default=str)
