@@ -7,15 +7,16 @@ the rest of their properties is applied afterwards, through the services' own AP
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
-from moto.cloudformation.models import CloudFormationBackend, Stack
+from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 
-from local_aws.cloudformation_types import TYPES, Type
+from local_aws.cloudformation_types import TYPES, ResourceFailed, Type
 from local_aws.seams import Seams
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ def install(seams: Seams, client: Client) -> None:
     seams.replace(parsing, "resource_name_property_from_type", name_property, ("resource_type",))
     seams.replace(parsing, "get_references_from_template", lambda _: references, ("template",))
     seams.replace(CloudFormationBackend, "create_stack", _checked(types), CREATE)
-    seams.replace(CloudFormationBackend, "update_stack", _checked(types), UPDATE)
+    seams.replace(CloudFormationBackend, "update_stack", _only_changes, UPDATE)
+    seams.replace(CloudFormationBackend, "update_stack", _checked(types), ("self", *UPDATE[1:]))
     seams.replace(CloudFormationBackend, "create_change_set", _checked(types), CHANGE_SET)
     seams.replace(Stack, "create_resources", _or_roll_back, ("self",))
     seams.replace(Stack, "update", _or_go_back, ("self", "template", "role_arn", "parameters", "tags"))
@@ -127,13 +129,27 @@ def _checked(types: dict[str, Type]) -> Callable[[Callable[..., Any]], Callable[
     return checked
 
 
+def _only_changes(original: Callable[..., Stack]) -> Callable[..., Stack]:
+    @functools.wraps(original)
+    def update_stack(
+        self: CloudFormationBackend, name: str, template: str, role_arn: Any, parameters: Any, tags: Any
+    ) -> Stack:
+        stack = self.get_stack(name)
+        wanted = self._resolve_update_parameters(instance=stack, incoming_params=parameters)
+        if stack.has_template(template) and stack.has_parameters(wanted) and tags in (None, {}, stack.tags):
+            raise ValidationError(message="No updates are to be performed.")
+        return original(self, name=name, template=template, role_arn=role_arn, parameters=parameters, tags=tags)
+
+    return update_stack
+
+
 def _or_roll_back(original: Callable[..., None]) -> Callable[..., None]:
     def create_resources(self: Stack) -> None:
         try:
             original(self)
         except Exception as error:
-            log.exception("stack %s failed", self.name)
-            self._add_stack_event("CREATE_FAILED", resource_status_reason=str(error))
+            log.error("stack %s failed: %s", self.name, error, exc_info=not isinstance(error, ResourceFailed))
+            _record_failure(self, "CREATE_FAILED", error)
             self._add_stack_event("ROLLBACK_IN_PROGRESS", resource_status_reason=str(error))
             _remove_created(self)
             self.status = "ROLLBACK_COMPLETE"
@@ -141,6 +157,23 @@ def _or_roll_back(original: Callable[..., None]) -> Callable[..., None]:
             self._add_stack_event("ROLLBACK_COMPLETE")
 
     return create_resources
+
+
+def _record_failure(stack: Stack, status: str, error: Exception) -> None:
+    """An event that names the resource that failed, and why."""
+    failed = isinstance(error, ResourceFailed)
+    stack.events.append(
+        Event(
+            stack_id=stack.stack_id,
+            stack_name=stack.name,
+            logical_resource_id=error.logical_id if isinstance(error, ResourceFailed) else stack.name,
+            physical_resource_id="" if failed else stack.stack_id,
+            resource_type=error.kind if isinstance(error, ResourceFailed) else "AWS::CloudFormation::Stack",
+            resource_status=status,
+            resource_status_reason=error.detail if isinstance(error, ResourceFailed) else str(error),
+            resource_properties=None,
+        )
+    )
 
 
 def _remove_created(stack: Stack) -> None:
@@ -162,8 +195,8 @@ def _or_go_back(original: Callable[..., None]) -> Callable[..., None]:
         try:
             original(self, template, *args, **kwargs)
         except Exception as error:
-            log.exception("update of stack %s failed", self.name)
-            self._add_stack_event("UPDATE_FAILED", resource_status_reason=str(error))
+            log.error("update of stack %s failed: %s", self.name, error, exc_info=not isinstance(error, ResourceFailed))
+            _record_failure(self, "UPDATE_FAILED", error)
             self.stack_status_reason = str(error)  # type: ignore[attr-defined]
             try:
                 original(self, before, None, parameters=parameters)

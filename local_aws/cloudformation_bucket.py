@@ -13,7 +13,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 Client = Callable[[str], Any]
-HANDLED_BY_MOTO = {"BucketName", "Tags"}
+HANDLED_ELSEWHERE = {"BucketName", "Tags", "LoggingConfiguration"}
 
 
 class DestinationRefused(ValueError):
@@ -21,11 +21,11 @@ class DestinationRefused(ValueError):
 
 
 def configure_bucket(client: Client, name: str, properties: Mapping[str, Any]) -> None:
-    """Apply every property but name and tags to an existing bucket. Raises DestinationRefused."""
+    """Apply every property but name, tags and access logging to an existing bucket. Raises DestinationRefused."""
     for key, value in properties.items():
         if key in APPLY:
             APPLY[key](client, name, value)
-        elif key not in HANDLED_BY_MOTO:
+        elif key not in HANDLED_ELSEWHERE:
             log.warning("AWS::S3::Bucket %s: property %s is not applied locally", name, key)
 
 

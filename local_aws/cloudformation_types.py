@@ -20,6 +20,14 @@ log = logging.getLogger(__name__)
 Properties = Mapping[str, Any]
 
 
+class ResourceFailed(ValidationError):
+    """A resource of a stack could not be made."""
+
+    def __init__(self, logical_id: str, kind: str, detail: str) -> None:
+        super().__init__(message=f"{logical_id} ({kind}): {detail}")
+        self.logical_id, self.kind, self.detail = logical_id, kind, detail
+
+
 class Made:
     """A resource of a type that moto does not have: what Ref and Fn::GetAtt return."""
 
@@ -64,7 +72,7 @@ class Type:
         except Exception as error:
             logical, kind = kwargs.get("LogicalId", resource_name), cloudformation_json.get("Type", "")
             detail = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise ValidationError(message=f"{logical} ({kind}): {detail}") from error
+            raise ResourceFailed(logical, kind, detail) from error
 
     def update_from_cloudformation_json(
         self,
@@ -148,6 +156,15 @@ class Own(Type):
 class Bucket(Type):
     def apply(self, made: Any, properties: Properties) -> None:
         configure_bucket(self.client, made.name, properties)
+        logging_to = properties.get("LoggingConfiguration") or {}
+        made.logging = (
+            {
+                "TargetBucket": logging_to.get("DestinationBucketName", made.name),
+                "TargetPrefix": logging_to.get("LogFilePrefix", ""),
+            }
+            if logging_to
+            else {}
+        )
 
 
 class BucketPolicy(Own):

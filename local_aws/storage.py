@@ -33,6 +33,7 @@ def install(seams: Seams) -> None:
     seams.replace(S3Backend, "complete_multipart_upload", _one_event, ("self", "bucket_name", "multipart_id", "body"))
     seams.replace(S3Response, "_key_response", _locked, ("self", "request", "full_url"))
     seams.replace(S3Response, "_bucket_response", _locked, ("self", "request", "full_url"))
+    seams.replace(S3Backend, "log_incoming_request", lambda _: _no_access_log, ("self", "request", "bucket_name"))
     seams.replace(FakeBucket, "get_permission", _unconditional_statements, ("self", "action", "resource"))
 
 
@@ -42,6 +43,10 @@ def _locked(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args)
 
     return locked
+
+
+def _no_access_log(self: S3Backend, request: Any, bucket_name: str) -> None:
+    """S3 delivers access logs hours later, if at all; moto would write an object for each request."""
 
 
 def _complete_event(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

@@ -48,6 +48,8 @@ def test_a_bucket_gets_every_property_of_its_template(local_aws: LocalAWS, stack
     assert queues[0]["Events"] == ["s3:ObjectCreated:*"]
     assert [r["Value"] for r in queues[0]["Filter"]["Key"]["FilterRules"]] == ["in/"]
     assert "aws:SecureTransport" in s3.get_bucket_policy(**bucket)["Policy"]
+    logging = s3.get_bucket_logging(**bucket)["LoggingEnabled"]
+    assert (logging["TargetBucket"], logging["TargetPrefix"]) == ("tiny-uploads-bucket", "log/")
 
 
 def test_a_condition_of_a_bucket_policy_does_not_lock_everybody_out(local_aws: LocalAWS, stack: dict[str, str]) -> None:
@@ -128,6 +130,11 @@ def test_an_update_changes_what_a_parameter_reaches(local_aws: LocalAWS, unique:
     assert local_aws.client("s3").get_bucket_versioning(Bucket=f"{unique}-uploads-bucket")["Status"] == "Enabled"
 
 
+def test_an_update_that_changes_nothing_is_refused_as_by_aws(local_aws: LocalAWS, stack: dict[str, str]) -> None:
+    with pytest.raises(ClientError, match=r"No updates are to be performed\."):
+        local_aws.client("cloudformation").update_stack(StackName="small", TemplateBody=TEMPLATE, Parameters=[])
+
+
 def test_a_deleted_stack_leaves_nothing(local_aws: LocalAWS, unique: str) -> None:
     create(local_aws, unique, Project=unique)
     client = local_aws.client("cloudformation")
@@ -154,8 +161,9 @@ def test_a_notification_that_the_queue_does_not_allow_fails_and_rolls_back(local
         create(local_aws, unique, template, Project=unique)
     client = local_aws.client("cloudformation")
     events = client.describe_stack_events(StackName=unique)["StackEvents"]
-    reasons = [event.get("ResourceStatusReason", "") for event in events]
-    assert any("Uploads (AWS::S3::Bucket)" in reason and "give the bucket a DependsOn" in reason for reason in reasons)
+    failed = next(event for event in events if event["ResourceStatus"] == "CREATE_FAILED")
+    assert (failed["LogicalResourceId"], failed["ResourceType"]) == ("Uploads", "AWS::S3::Bucket")
+    assert "give the bucket a DependsOn" in failed["ResourceStatusReason"]
     assert client.describe_stacks(StackName=unique)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE"
     assert f"{unique}-uploads-bucket" not in {b["Name"] for b in local_aws.client("s3").list_buckets()["Buckets"]}
 
