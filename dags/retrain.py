@@ -13,8 +13,9 @@ from airflow.sdk import dag, get_current_context, task
 from pipeline import bundle, comparison, dataset, gate, pointer, registry, smoke
 from pipeline.approval import ApprovalSensor
 from pipeline.clients import client, error_code, promoting_s3
-from pipeline.outcome import AirflowFailException, AirflowSkipException
-from pipeline.retrain_form import FORM, HYPERPARAMETERS, fingerprint, job_name
+from pipeline.naming import job_name, run_key
+from pipeline.outcome import fail, headline, skip
+from pipeline.retrain_form import FORM, HYPERPARAMETERS, fingerprint
 from pipeline.schedule import retrain_schedule
 from pipeline.settings import settings
 from pipeline.training import TrainingOperator
@@ -107,19 +108,18 @@ def plan() -> dict[str, Any]:
     context, names = get_current_context(), settings()
     params, s3 = context["params"], client("s3")
     found = dataset.read_listing(params["dataset"], dataset.listing(s3, names.datasets_bucket, params["dataset"]))
-    print(f"{found.prefix}: {found.counts}, ignored: {found.ignored or 'nothing'}")
+    headline(f"{found.prefix}: {found.counts}, ignored: {found.ignored or 'nothing'}")
     try:
         dataset.check(found, params["min_films"])
         weights_uri, weights_digest = _weights(s3, names.datasets_bucket, params)
     except dataset.DatasetRefused as refused:
-        raise AirflowFailException(str(refused)) from refused
+        fail(str(refused))
     champion = pointer.read(s3, names.models_bucket)
     mark = fingerprint(found.digest, weights_digest, names.training_image, params)
-    dag_run = context["dag_run"]
-    own = job_name(dag_run.run_after, dag_run.run_id)
+    own = job_name(context["dag_run"])
     earlier = None if params["force"] else _earlier_job(s3, names.models_bucket, mark)
     if earlier:
-        print(f"dataset, image and parameters are those of training job {earlier}: no GPU is paid for (see `force`)")
+        headline(f"dataset, image and parameters are those of training job {earlier}: no GPU is paid for (see `force`)")
     return {
         "job": earlier or own,
         "fingerprint": mark,
@@ -157,7 +157,7 @@ def register(trained: dict[str, Any]) -> dict[str, Any]:
     try:
         reference = bundle.publish(s3, trained["model_data"], names.models_bucket, f"models/{job}/")
     except bundle.BundleRefused as refused:
-        raise AirflowFailException(f"training job {job}: {refused}") from refused
+        fail(f"training job {job}: {refused}")
     manifest = bundle.read_json(s3, names.models_bucket, reference["key"])
     hashes = {f"sha256.{name}": entry["sha256"] for name, entry in manifest["files"].items()}
     package_arn = registry.register(
@@ -178,7 +178,7 @@ def register(trained: dict[str, Any]) -> dict[str, Any]:
     mark = context["ti"].xcom_pull(task_ids="plan")["fingerprint"]
     record = json.dumps({"job": job}).encode()
     s3.put_object(Bucket=names.models_bucket, Key=f"training/fingerprints/{mark}.json", Body=record)
-    print(f"model package {registry.version(package_arn)}: {package_arn}")
+    headline(f"model package {registry.version(package_arn)}: {package_arn}")
     return {
         "package_arn": package_arn,
         "version": registry.version(package_arn),
@@ -203,17 +203,29 @@ def judge(model: dict[str, Any]) -> str:
     try:
         registry.reopen(sagemaker, model["package_arn"], "gate: passed; waits for approval")
     except registry.PackageRefused as refused:
-        raise AirflowFailException(str(refused)) from refused
-    print(f"model {model['version']} meets every floor")
+        fail(str(refused))
+    headline(f"model {model['version']} meets every floor")
     return datetime.now(UTC).isoformat()
 
 
 @task(retries=0)
 def compare(model: dict[str, Any]) -> str:
-    """Compare with the champion on the same test films; skip the rest where this very model serves already."""
+    """Compare with the champion on the same test films; skip the rest where this very model serves or served."""
     s3, names = client("s3"), settings()
     champion = pointer.read(s3, names.models_bucket)
-    return _compared(s3, model, champion)
+    served = pointer.served_as(s3, names.models_bucket, model["bundle"]["sha256"])
+    if (
+        served is not None
+        and champion is not None
+        and champion.document["bundle"]["sha256"] != model["bundle"]["sha256"]
+    ):
+        skip(
+            f"model {model['version']} served as serial {served} and was replaced since; an unchanged dataset is no "
+            f"reason to go back (`python -m infra promote` does)"
+        )
+    reason = _compared(s3, model, champion)
+    headline(reason)
+    return reason
 
 
 def _compared(s3: Any, model: dict[str, Any], champion: pointer.Pointer | None) -> str:
@@ -222,7 +234,7 @@ def _compared(s3: Any, model: dict[str, Any], champion: pointer.Pointer | None) 
     if champion is None:
         return "no model serves yet"
     if champion.document["bundle"]["sha256"] == model["bundle"]["sha256"]:
-        raise AirflowSkipException(f"model {model['version']} serves already (serial {champion.serial})")
+        skip(f"model {model['version']} serves already (serial {champion.serial})")
     old = champion.document["bundle"]
     serving = bundle.read_json(s3, old["bucket"], old["key"])
     measured = _metrics(s3, model).get("champion")
@@ -230,7 +242,7 @@ def _compared(s3: Any, model: dict[str, Any], champion: pointer.Pointer | None) 
         if measured and measured["model_sha256"] == serving["files"]["model.tflite"]["sha256"]:
             difference = measured["noninferiority"]
         else:
-            print("the training job did not score the model that serves now: comparing kept predictions")
+            headline("the training job did not score the model that serves now: comparing kept predictions")
             difference = comparison.noninferiority(
                 _tested(s3, old["bucket"], champion.bundle_prefix, serving["threshold"]),
                 _tested(s3, model["bundle"]["bucket"], f"models/{model['job']}/", model["threshold"]),
@@ -260,7 +272,7 @@ def _tested(s3: Any, bucket: str, prefix: str, threshold: float) -> comparison.T
 
 def _reject(sagemaker: Any, model: dict[str, Any], reason: str) -> None:
     registry.decide(sagemaker, model["package_arn"], "Rejected", reason)
-    raise AirflowFailException(f"REJECTED model {model['version']} ({model['job']}): {reason}")
+    fail(f"REJECTED model {model['version']} ({model['job']}): {reason}")
 
 
 @task(retries=0)
@@ -270,7 +282,7 @@ def promote(model: dict[str, Any], compared: str) -> dict[str, Any]:
     s3 = promoting_s3(names.promote_role_arn)
     decision, _ = registry.status(client("sagemaker"), model["package_arn"])
     if decision != "Approved":
-        raise AirflowFailException(f"model {model['version']} is {decision}; only an approved model is promoted")
+        fail(f"model {model['version']} is {decision}; only an approved model is promoted")
     for _ in range(PROMOTION_ATTEMPTS):
         champion = pointer.read(s3, names.models_bucket)
         reason = _compared(s3, model, champion)
@@ -280,13 +292,11 @@ def promote(model: dict[str, Any], compared: str) -> dict[str, Any]:
                 version=model["version"], actor=f"airflow retrain {context['run_id']}", reason=reason,
             )  # fmt: skip
         except pointer.ChampionChanged as changed:
-            print(f"{changed}; comparing again")
+            headline(f"{changed}; comparing again")
             continue
-        print(f"model {model['version']} serves as serial {written.serial}: {reason}")
+        headline(f"model {model['version']} serves as serial {written.serial}: {reason}")
         return {"document": written.document, "etag": written.etag}
-    raise AirflowFailException(
-        f"the champion changed {PROMOTION_ATTEMPTS} times while model {model['version']} was compared with it"
-    )
+    fail(f"the champion changed {PROMOTION_ATTEMPTS} times while model {model['version']} was compared with it")
 
 
 @task(retries=0)
@@ -300,12 +310,13 @@ def smoke_test(model: dict[str, Any]) -> float:
     )
     function = client("lambda", read_timeout=900, retries={"max_attempts": 0})
     golden = smoke.choose(predictions["Body"].read(), params["smoke_films"])
-    run_key = job_name(context["dag_run"].run_after, context["run_id"])
     try:
-        largest = smoke.run(s3, function, places, golden, run_key, model["model_sha256"], params["smoke_tolerance"])
+        largest = smoke.run(
+            s3, function, places, golden, run_key(context["dag_run"]), model["model_sha256"], params["smoke_tolerance"]
+        )
     except smoke.SmokeFailed as failed:
-        raise AirflowFailException(f"SMOKE TEST FAILED for model {model['version']}: {failed}") from failed
-    print(f"{len(golden)} golden films answered as trained; largest difference {largest:.6f}")
+        fail(f"SMOKE TEST FAILED for model {model['version']}: {failed}")
+    headline(f"{len(golden)} golden films answered as trained; largest difference {largest:.6f}")
     return largest
 
 
@@ -313,7 +324,7 @@ def smoke_test(model: dict[str, Any]) -> float:
 def roll_back(model: dict[str, Any], promotion: dict[str, Any] | None) -> str:
     """Serve the previous model again after a failed smoke test, and reject the promoted one in the registry."""
     if promotion is None:
-        raise AirflowSkipException("nothing was promoted: nothing to undo")
+        skip("nothing was promoted: nothing to undo")
     context, names = get_current_context(), settings()
     reason = f"smoke test of model {model['version']} failed in run {context['run_id']}"
     registry.decide(client("sagemaker"), model["package_arn"], "Rejected", f"smoke: {reason}")
@@ -324,10 +335,13 @@ def roll_back(model: dict[str, Any], promotion: dict[str, Any] | None) -> str:
             actor=f"airflow retrain {context['run_id']}", reason=reason,
         )  # fmt: skip
     except pointer.ChampionChanged:
-        return "another model was promoted since: nothing to undo"
-    if restored is None:
-        return "no model served before: none serves now"
-    return f"ROLLED BACK to model {restored.document['version']} as serial {restored.serial}"
+        line = "another model was promoted since: nothing to undo"
+    else:
+        line = "ROLLED BACK: no model served before, so none serves now"
+        if restored:
+            line = f"ROLLED BACK to model {restored.document['version']} as serial {restored.serial}"
+    headline(line)
+    return line
 
 
 @task
@@ -335,7 +349,7 @@ def announce(model: dict[str, Any], promotion: dict[str, Any], largest: float) -
     """Say in one line what serves now."""
     document = promotion["document"]
     line = f"model {model['version']} ({model['job']}) serves as serial {document['serial']}: {document['reason']}"
-    print(line)
+    headline(line)
     return line
 
 

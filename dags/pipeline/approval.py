@@ -9,7 +9,7 @@ from airflow.sdk import BaseSensorOperator
 
 from pipeline import registry
 from pipeline.clients import client
-from pipeline.outcome import AirflowFailException
+from pipeline.outcome import fail, headline
 
 
 class ApprovalSensor(BaseSensorOperator):
@@ -35,16 +35,16 @@ class ApprovalSensor(BaseSensorOperator):
         version = registry.version(self.package_arn)
         decision, reason = registry.status(sagemaker, self.package_arn)
         if decision == "Approved":
-            self.log.info("model package %s is approved: %s", version, reason or "no reason given")
+            headline(f"model package {version} is approved: {reason or 'no reason given'}")
             return True
         if decision == "Rejected":
-            raise AirflowFailException(f"model package {version} was refused: {reason or 'no reason given'}")
+            fail(f"model package {version} was refused: {reason or 'no reason given'}")
         if params["approval"] == "automatic":
             registry.decide(sagemaker, self.package_arn, "Approved", f"approved by the gate in run {context['run_id']}")
             return True
         hours = float(params["approval_timeout_hours"])
         if datetime.now(UTC) > datetime.fromisoformat(self.pending_since) + timedelta(hours=hours):
-            raise AirflowFailException(
+            fail(
                 f"nobody approved model package {version} within {hours:g} h; it stays pending: approve it in the "
                 "registry and trigger the run again (no GPU is paid for twice)"
             )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 RESAMPLES = 2000
-PATIENT = re.compile(r"(person\d+|(?:NORMAL2-)?IM-\d+)")  # Kaggle's file names
+PATIENT = re.compile(r"(person\d+)_|((?:NORMAL2-)?IM-\d+)-")  # Kaggle's file names
 
 
 class NotComparable(Exception):
@@ -113,7 +113,7 @@ def noninferiority(champion: Tested, challenger: Tested, seed: int = 0) -> dict[
 def _patient(file: str) -> str:
     """Patient of a film, as the training job groups them (a name that fits no pattern is its own patient)."""
     found = PATIENT.match(file.rpartition("/")[2])
-    return found.group(1) if found else file
+    return found[1] or found[2] if found else file
 
 
 class _Ranked:

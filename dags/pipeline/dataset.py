@@ -12,7 +12,7 @@ from typing import Any
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "test")
-FILM_SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm")
+FILM_SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm", ".dicom")
 
 
 class DatasetRefused(Exception):
@@ -64,8 +64,8 @@ def _junk(relative: str, size: int) -> str | None:
         return "nested chest_xray/"
     if len(parts) != 3 or parts[0] not in SPLITS or parts[1] not in CLASSES:
         return "outside train|test/NORMAL|PNEUMONIA/"
-    if not parts[2].lower().endswith(FILM_SUFFIXES):
-        return "not " + ", ".join(FILM_SUFFIXES)
+    if "." in parts[2] and not parts[2].lower().endswith(FILM_SUFFIXES):
+        return "neither " + ", ".join(FILM_SUFFIXES) + " nor without a suffix (DICOM)"
     return None
 
 

@@ -135,6 +135,12 @@ def history(s3: Any, bucket: str) -> Iterator[dict[str, Any]]:
                 yield json.loads(body)
 
 
+def served_as(s3: Any, bucket: str, bundle_sha256: str) -> int | None:
+    """Return the last serial under which a bundle served, or None if it never did."""
+    serials = (int(d["serial"]) for d in history(s3, bucket) if d["bundle"]["sha256"] == bundle_sha256)
+    return next(serials, None)
+
+
 def _last_deleted(s3: Any, bucket: str) -> dict[str, Any] | None:
     return next(history(s3, bucket), None)
 

@@ -14,7 +14,6 @@ HYPERPARAMETERS = (
     "fine_tune_blocks", "fine_tune_epochs", "fine_tune_learning_rate", "alpha", "sensitivity_floor", "seed",
     "feature_engine", "mixed_precision", "require_gpu",
 )  # fmt: skip
-JOB_PREFIX = "cxr"
 
 
 def _number(default: float, low: float, high: float, title: str, text: str, section: str) -> Param:
@@ -68,7 +67,7 @@ FORM: dict[str, Param] = {
         0.95, 0.0, 1.0, "Sensitivity sought", "The threshold is chosen on held-out films to reach it.", MODEL
     ),
     "seed": _whole(0, 0, 2**31 - 1, "Seed", "Same seed, same data, same model.", MODEL),
-    "feature_engine": _choice("auto", ["auto", "keras", "int8"], "Feature engine", "What computes the features.", MODEL),
+    "feature_engine": _choice("auto", ["auto", "keras", "int8"], "Feature engine", "What computes them.", MODEL),
     "mixed_precision": _choice("auto", ["auto", "true", "false"], "Mixed precision", "auto: on GPUs.", MODEL),
     "instance_type": Param(
         "ml.g5.xlarge", type="string", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", title="Instance", section=COMPUTE,
@@ -113,8 +112,3 @@ def fingerprint(dataset_digest: str, weights_digest: str, image: str, params: di
     """Name everything that decides what a training job makes: same fingerprint, same model, no second GPU hour."""
     facts = [dataset_digest, weights_digest, image, hyperparameters(params)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def job_name(run_after: Any, run_id: str) -> str:
-    """Name the training job of a DAG run: readable, the same on every retry, within SageMaker's alphabet."""
-    return f"{JOB_PREFIX}-{run_after:%Y%m%d-%H%M%S}-{hashlib.sha256(run_id.encode()).hexdigest()[:6]}"

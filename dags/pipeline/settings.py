@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from airflow.sdk import Variable
 
-from pipeline.outcome import AirflowFailException
+from pipeline.outcome import fail
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def settings() -> Settings:
     known = {field.name for field in fields(Settings)}
     missing = sorted(known - set(values) - {"kms_key_arn", "promote_role_arn"})
     if missing:
-        raise AirflowFailException(
+        fail(
             f"the Airflow Variable `cxr` lacks {', '.join(missing)}; write it with `python -m infra settings` "
             "(docs/airflow.md)"
         )

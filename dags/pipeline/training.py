@@ -14,7 +14,7 @@ from typing import Any
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator
 
 from pipeline.clients import client, error_code
-from pipeline.outcome import AirflowFailException
+from pipeline.outcome import fail
 
 JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -46,15 +46,13 @@ def settle(request: dict[str, Any]) -> dict[str, Any]:
         stop.pop("MaxWaitTimeInSeconds", None)
     settled["StoppingCondition"] = {name: int(float(value)) for name, value in stop.items()}
     if not JOB_NAME.fullmatch(settled["TrainingJobName"]):
-        raise AirflowFailException(
-            f"{settled['TrainingJobName']!r} is no training job name: at most 63 letters, digits and single dashes"
-        )
+        fail(f"{settled['TrainingJobName']!r} is no training job name: at most 63 letters, digits and single dashes")
     return settled
 
 
 def _boolean(name: str, value: str | bool) -> bool:
     if str(value).lower() not in ("true", "false"):
-        raise AirflowFailException(f"{name} is {value!r}; it must render to True or False")
+        fail(f"{name} is {value!r}; it must render to True or False")
     return str(value).lower() == "true"
 
 
@@ -115,7 +113,7 @@ class TrainingOperator(SageMakerTrainingOperator):
             super().execute(context)  # creates the job and leaves by deferral
         if found is None:
             self.preprocess_config()
-            self.hook.create_training_job(self.config, wait_for_completion=False)
+            self.hook.create_training_job(self.config, wait_for_completion=False, print_log=False)
             self.log.info("started training job %s", name)
         else:
             self.log.info("training job %s exists already (%s): no second one is paid for", name, found)
@@ -186,11 +184,11 @@ class TrainingOperator(SageMakerTrainingOperator):
         name, status = description["TrainingJobName"], description["TrainingJobStatus"]
         reason = description.get("FailureReason") or description.get("SecondaryStatus") or "no reason given"
         if status == "Stopped":
-            raise AirflowFailException(f"training job {name} was stopped ({reason}); clear this task to train again")
+            fail(f"training job {name} was stopped ({reason}); clear this task to train again")
         if status != "Completed":
             headline = f"training job {name} is {status}: {reason}"
             if reason.startswith(("AlgorithmError", "ClientError")):
-                raise AirflowFailException(headline)
+                fail(headline)
             raise TrainingFailed(headline)
         started, ended = description.get("TrainingStartTime"), description.get("TrainingEndTime")
         return {

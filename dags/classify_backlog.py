@@ -1,0 +1,174 @@
+"""Classify what the live path has missed, and on demand what another model should look at again."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task
+from pipeline import backlog, bundle, difference, pointer, submission
+from pipeline.clients import client
+from pipeline.draining import DrainSensor
+from pipeline.naming import run_key
+from pipeline.outcome import fail, headline, skip
+from pipeline.settings import settings
+
+POINTER_SECONDS = 60  # a warm function reads the pointer again after so long
+
+FORM = {
+    "mode": Param(
+        "queue", type="string", enum=["queue", "direct"], title="Way to the function",
+        description="queue: the backlog queue, whose own concurrency leaves live uploads theirs. direct: calls of the "
+        "function, a manifest each.",
+    ),
+    "rescore": Param(
+        "none", type="string", enum=["none", "since", "all"], title="Classify again",
+        description="Films that another model has answered: none, those uploaded since a date, or all.",
+    ),
+    "since": Param(
+        None, type=["string", "null"], format="date-time", title="Uploaded since",
+        description="For `since`: with time zone, for example 2026-11-01T00:00:00Z.",
+    ),
+    "prefix": Param("", type="string", title="Prefix", description="Only uploads below it, for example ward-3/."),
+    "older_than_minutes": Param(
+        12, type="number", minimum=0, maximum=10080, title="Older than (minutes)",
+        description="Younger uploads are left to the live queue; its visibility timeout is 12 minutes.",
+    ),
+    "function_timeout_seconds": Param(
+        120, type="integer", minimum=1, maximum=900, title="Function timeout (s)",
+        description="An answer begun before a promotion may be written so much later.",
+    ),
+    "manifest_size": Param(
+        300, type="integer", minimum=1, maximum=4000, title="Films in a manifest",
+        description="One mapped task each. More than 1,000 manifests: they grow instead.",
+    ),
+    "wait_hours": Param(
+        12, type="number", minimum=0, maximum=168, title="Wait at most (hours)",
+        description="Until the backlog queue is empty.",
+    ),
+    "check_interval": Param(
+        30, type="integer", minimum=1, maximum=600, title="Check every (s)",
+        description="Between two looks at the queue.",
+    ),
+}  # fmt: skip
+
+
+@dag(
+    dag_id="classify_backlog",
+    doc_md=__doc__,
+    schedule="@hourly",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    params=FORM,
+    default_args={"owner": "imaging", "retries": 2, "retry_delay": timedelta(seconds=30)},
+    tags=["cxr", "inference"],
+)
+def classify_backlog() -> None:
+    """Find, submit, wait, account for every film."""
+    found = find()
+    submit.expand(part=found) >> DrainSensor(task_id="drain", retries=0) >> account(found)
+
+
+@task
+def find() -> list[dict[str, Any]]:
+    """Join the listings of uploads and results, and write what is to be classified as manifests."""
+    context, names = get_current_context(), settings()
+    params, s3 = context["params"], client("s3")
+    queued = submission.waiting(client("sqs"), names.backlog_queue_url)
+    if params["mode"] == "queue" and queued:
+        skip(f"the backlog queue still holds {queued} messages: they are answered first")
+    expect, cutoff = _champion(s3, names.models_bucket, params)
+    settled = datetime.now(UTC) - timedelta(minutes=params["older_than_minutes"])
+    folder = f"manifests/{run_key(context['dag_run'])}/"
+    with tempfile.TemporaryDirectory() as scratch, backlog.Ledger(Path(scratch) / "ledger.sqlite") as ledger:
+        backlog.fill(ledger, s3, names.uploads_bucket, names.results_bucket, params["prefix"])
+        wanted = {"unanswered": (lambda: ledger.unanswered(settled))}
+        if cutoff is not None:
+            wanted["again"] = lambda: ledger.outdated(cutoff, _since(params))
+        counts = {name: sum(1 for _ in keys()) for name, keys in wanted.items()}
+        manifests: list[str] = []
+        for name, keys in wanted.items():
+            manifests += backlog.write_manifests(
+                s3, names.results_bucket, f"{folder}{name}/", names.uploads_bucket, keys(), params["manifest_size"],
+                sum(counts.values()),
+            )  # fmt: skip
+        uploads, results = ledger.counts()
+    headline(f"{uploads} uploads, {results} results; to classify: {counts}, in {len(manifests)} manifests")
+    return [{"manifest": manifest, "expect_sha256": expect} for manifest in manifests]
+
+
+def _since(params: dict[str, Any]) -> datetime | None:
+    """Return the date of `rescore` = since; fail where it is missing."""
+    if params["rescore"] == "all":
+        return None
+    if not params["since"]:
+        fail("`rescore` is `since`, but no date is given in `since`")
+    moment = datetime.fromisoformat(params["since"])
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _champion(s3: Any, models_bucket: str, params: dict[str, Any]) -> tuple[str | None, datetime | None]:
+    """Return (the serving model's sha256, the time before which an answer may be another model's).
+
+    Both are None unless films are to be classified again. Waits until every warm function has seen the promotion.
+    """
+    if params["rescore"] == "none":
+        return None, None
+    champion = pointer.read(s3, models_bucket)
+    if champion is None:
+        fail("no model serves: there is nothing to classify again with")
+    promoted = datetime.fromisoformat(champion.document["promoted_at"])
+    seen = promoted + timedelta(seconds=POINTER_SECONDS)
+    if params["mode"] == "queue":
+        time.sleep(max(0.0, (seen - datetime.now(UTC)).total_seconds()))
+    reference = champion.document["bundle"]
+    manifest = bundle.read_json(s3, reference["bucket"], reference["key"])
+    cutoff = seen + timedelta(seconds=params["function_timeout_seconds"])
+    return manifest["files"]["model.tflite"]["sha256"], cutoff
+
+
+@task(max_active_tis_per_dagrun=4, map_index_template="{{ task.op_kwargs['part']['manifest'] }}")
+def submit(part: dict[str, Any]) -> dict[str, int]:
+    """Bring one manifest to the function: as messages of ten films, or by calls until nothing is unfinished."""
+    context, names = get_current_context(), settings()
+    if context["params"]["mode"] == "queue":
+        objects = bundle.read_json(client("s3"), names.results_bucket, part["manifest"])["objects"]
+        messages = submission.enqueue(client("sqs"), names.backlog_queue_url, objects)
+        headline(f"{len(objects)} films in {messages} messages")
+        return {"queued": len(objects)}
+    function = client("lambda", read_timeout=900, retries={"max_attempts": 0})
+    uri = f"s3://{names.results_bucket}/{part['manifest']}"
+    counts = submission.invoke(function, names.function_name, uri, part["expect_sha256"])
+    headline(f"{counts['done']} classified, {counts['skipped']} were current, {counts['failed']} failed")
+    return counts
+
+
+@task
+def account(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Say what became of every film: unanswered ones fail the run, changed ones go into the difference report."""
+    context, names = get_current_context(), settings()
+    s3, key = client("s3"), run_key(context["dag_run"])
+    with tempfile.TemporaryDirectory() as scratch, backlog.Ledger(Path(scratch) / "ledger.sqlite") as ledger:
+        backlog.fill(ledger, s3, names.uploads_bucket, names.results_bucket, context["params"]["prefix"])
+        for part in parts:
+            objects = bundle.read_json(s3, names.results_bucket, part["manifest"])["objects"]
+            ledger.add_wanted(item["key"] for item in objects)
+        missing = sum(1 for _ in ledger.missing())
+        rewritten = ledger.rewritten(context["dag_run"].start_date)
+        found = list(difference.changes(difference.read_results(s3, names.results_bucket, rewritten)))
+    report = f"reports/{key}/difference.csv"
+    s3.put_object(Bucket=names.results_bucket, Key=report, Body=difference.as_csv(found), ContentType="text/csv")
+    transitions = difference.transitions(found)
+    headline(
+        f"{len(found)} films changed status or label: {transitions or 'none'} (s3://{names.results_bucket}/{report})"
+    )
+    if missing:
+        fail(f"{missing} films have no answer; look at the backlog's dead-letter queue (the next run asks again)")
+    return {"changed": len(found), "transitions": transitions, "report": report}
+
+
+classify_backlog()

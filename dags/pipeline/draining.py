@@ -1,0 +1,34 @@
+"""Waiting for a queue holds no worker and says how far it is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import BaseSensorOperator
+
+from pipeline import submission
+from pipeline.clients import client
+from pipeline.outcome import fail
+from pipeline.settings import settings
+
+
+class DrainSensor(BaseSensorOperator):
+    """Ends when the backlog queue is empty; fails ``wait_hours`` (a parameter) after the run's start."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(mode="reschedule", **kwargs)
+
+    def execute(self, context: Any) -> Any:
+        self.poke_interval = float(context["params"]["check_interval"])
+        return super().execute(context)
+
+    def poke(self, context: Any) -> bool:
+        params = context["params"]
+        if params["mode"] == "direct":
+            return True
+        left = submission.waiting(client("sqs"), settings().backlog_queue_url)
+        self.log.info("headline: the backlog queue holds about %d messages", left)
+        if left and datetime.now(UTC) > context["dag_run"].start_date + timedelta(hours=params["wait_hours"]):
+            fail(f"the backlog queue still holds {left} messages after {params['wait_hours']:g} h")
+        return left == 0

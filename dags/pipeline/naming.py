@@ -1,0 +1,19 @@
+"""What a DAG run makes is named by the run: the same on every retry, readable, within SageMaker's alphabet."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+
+def run_key(dag_run: Any) -> str:
+    """Name a DAG run within S3 keys and job names: its time and six hex digits of its id.
+
+    API- and asset-triggered runs have no logical date; ``run_after`` is always there.
+    """
+    return f"{dag_run.run_after:%Y%m%d-%H%M%S}-{hashlib.sha256(dag_run.run_id.encode()).hexdigest()[:6]}"
+
+
+def job_name(dag_run: Any) -> str:
+    """Name the training job of a DAG run."""
+    return f"cxr-{run_key(dag_run)}"
