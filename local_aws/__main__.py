@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import signal
 import sys
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from local_aws.server import LocalAWS
 
 ELSEWHERE = {"demo": "local_aws.demo", "airflow": "local_aws.airflow_ui"}
 
@@ -49,9 +54,16 @@ def up(port: int, log_dir: Path | None, deploy: bool) -> int:
     return 0
 
 
-def _deploy(aws: object) -> str:
-    """Deploy the project's own stacks; their outputs as text."""
-    raise NotImplementedError
+def _deploy(aws: LocalAWS) -> str:
+    """Deploy the project's own stacks with the demo's settings; their outputs as text, and as Airflow wants them."""
+    from infra.settings import airflow_settings
+    from infra.stacks import deploy
+    from local_aws.demo import local_config
+
+    print()
+    outputs = deploy(aws.session(), local_config(aws.endpoint))
+    lines = [f"{name} = {value}" for name, value in sorted(outputs.items())]
+    return "\n".join([*lines, "", f"export AIRFLOW_VAR_CXR='{json.dumps(airflow_settings(outputs))}'"])
 
 
 def _parser() -> argparse.ArgumentParser:
