@@ -8,8 +8,6 @@ warnings.
 
 from __future__ import annotations
 
-import logging
-import warnings
 import zlib
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -67,17 +65,14 @@ _TAGS = (
 
 def read_dicom(data: bytes) -> Film:
     """A DICOM part 10 file of one CR or DX frame -> Film. Raises UnreadableImage for everything else."""
-    logging.getLogger("pydicom").disabled = True
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            dataset = _parse(data)
-            _check_subject(dataset)
-            return _develop(dataset)
-        except (UnreadableImage, MemoryError):
-            raise
-        except Exception:
-            raise UnreadableImage("dicom_damaged") from None
+    try:
+        dataset = _parse(data)
+        _check_subject(dataset)
+        return _develop(dataset)
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception:
+        raise UnreadableImage("dicom_damaged") from None
 
 
 def _parse(data: bytes) -> Dataset:
@@ -87,6 +82,7 @@ def _parse(data: bytes) -> Dataset:
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
     from pydicom.uid import ExplicitVRLittleEndian
 
     stream = BytesIO(data)
@@ -97,11 +93,12 @@ def _parse(data: bytes) -> Dataset:
         raise UnreadableImage("dicom_encoding")
     if syntax != _DEFLATED:
         return dcmread(BytesIO(data), specific_tags=_TAGS.split())
+    tags = [Tag(keyword) for keyword in _TAGS.split()]
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = inflater.decompress(stream.read(), MAX_BYTES)
     if inflater.unconsumed_tail:
         raise UnreadableImage("file_too_large", bytes=len(inflated) + 1, limit=MAX_BYTES)
-    dataset = read_dataset(BytesIO(inflated), is_implicit_VR=False, is_little_endian=True, specific_tags=_TAGS.split())
+    dataset = read_dataset(BytesIO(inflated), is_implicit_VR=False, is_little_endian=True, specific_tags=tags)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.set_original_encoding(False, True)
@@ -151,7 +148,8 @@ def _stored_values(dataset: Dataset) -> np.ndarray:
     decoded = pixel_array(dataset, index=0, raw=True, decoding_plugin=_DECODERS.get(syntax, ""))
     if decoded.shape != (dataset.Rows, dataset.Columns):
         raise UnreadableImage("dicom_no_pixels")
-    unsigned = decoded.view(f"u{decoded.dtype.itemsize}")
+    native = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
+    unsigned = native.view(f"u{native.dtype.itemsize}")
     return unsigned & unsigned.dtype.type((1 << int(dataset.BitsStored)) - 1)
 
 

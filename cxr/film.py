@@ -6,6 +6,7 @@ exception, never more than a bounded amount of memory. Sizes are checked in the 
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ MIN_SIDE = 128
 MAX_ASPECT = 3.0
 MIN_SPAN = 16
 """Grey levels between the darkest and the brightest pixel (8-bit levels; raw levels for deeper images)."""
+TAIL = 10
+"""A tenth of the rows, all of exactly one grey that is neither black nor white, is no part of any film."""
 MAX_SCANS = 64
 """Scans of a progressive JPEG; encoders write about 10, and each one costs a pass over all pixels."""
 DRAFT_SIDE = 2 * SIDE
@@ -74,6 +77,11 @@ class Film:
 
 def read_film(data: bytes) -> Film:
     """Reads a JPEG, PNG or DICOM image. Raises UnreadableImage, and nothing else, for bytes that are no usable film."""
+    with _silence():
+        return _read(data)
+
+
+def _read(data: bytes) -> Film:
     if not data:
         raise UnreadableImage("empty_file")
     if len(data) > MAX_BYTES:
@@ -140,11 +148,21 @@ def _read_raster(data: bytes, kind: str) -> Film:
             width, height = height, width
         image.draft(image.mode, (DRAFT_SIDE, DRAFT_SIDE))
         image.load()
+        if kind == "JPEG":
+            _check_tail(np.asarray(image))
         upright = ImageOps.exif_transpose(image)
         image.close()
     pixels, saturation = _to_grey(upright)
     check_span(int(pixels.min()), int(pixels.max()))
     return Film(pixels, kind, width, height, saturation)
+
+
+def _check_tail(decoded: np.ndarray) -> None:
+    """libjpeg fills what a cut-off but properly closed file lacks with one flat grey, and calls it success."""
+    tail = decoded[-max(1, decoded.shape[0] // TAIL) :]
+    first = tail[0, 0]
+    if (tail == first).all() and 8 < float(first.mean()) < 247 and (decoded != first).any():
+        raise UnreadableImage("damaged")
 
 
 def _to_grey(image: Image.Image) -> tuple[np.ndarray, float]:
@@ -191,14 +209,23 @@ def _saturation(rgb: np.ndarray) -> float:
 
 
 @contextmanager
+def _silence() -> Iterator[None]:
+    """Pillow and pydicom quote tags in warnings and log lines: nobody hears them, whatever the log level."""
+    for name in ("PIL", "pydicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@contextmanager
 def _decoding() -> Iterator[None]:
     """Whatever Pillow raises on hostile bytes becomes UnreadableImage; running out of memory stays what it is."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: half films would be judged; switch it off.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
+        yield
     except (UnreadableImage, MemoryError):
         raise
     except Exception as damage:

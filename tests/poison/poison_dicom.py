@@ -1,0 +1,286 @@
+"""DICOM files that have hurt readers, all made here; the patient in their headers must never be seen outside."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import pydicom
+from PIL import Image
+from poison_raster import HEIGHT, JUDGED, WIDTH, Case, encoded, film
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+PATIENT = "DOE^JANE"
+PATIENT_ID = "MRN-4711-0815"
+MPEG2 = "1.2.840.10008.1.2.4.100"
+
+
+def header(
+    pixels: np.ndarray, stored: int | None = None, syntax: str = ExplicitVRLittleEndian, **tags: object
+) -> Dataset:
+    """A CR object around uint8/uint16/int16 [h, w]; `stored` = BitsStored."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
+    meta.TransferSyntaxUID = syntax
+    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    bits = pixels.dtype.itemsize * 8
+    dataset.PatientName, dataset.PatientID = PATIENT, PATIENT_ID
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    dataset.Modality, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = "CR", 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, stored or bits, (stored or bits) - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    dataset.PixelData = pixels.astype(
+        pixels.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")
+    ).tobytes()
+    dataset["PixelData"].VR = "OW"
+    for tag, value in tags.items():
+        setattr(dataset, tag, value)
+    return dataset
+
+
+def saved(dataset: Dataset) -> bytes:
+    stream = io.BytesIO()
+    syntax = dataset.file_meta.TransferSyntaxUID
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset.set_original_encoding(syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian)
+        pydicom.dcmwrite(stream, dataset)
+    return stream.getvalue()
+
+
+def compressed(pixels: np.ndarray, syntax: str, stored: int | None = None) -> Dataset:
+    dataset = header(pixels, stored)
+    dataset.compress(syntax, generate_instance_uid=False)
+    return dataset
+
+
+def encapsulated(frame: bytes, syntax: str, pixels: np.ndarray, **tags: object) -> bytes:
+    dataset = header(pixels, syntax=syntax, **tags)
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].VR = "OB"
+    return saved(dataset)
+
+
+def lut(values: np.ndarray, first: int, depth: int) -> Sequence:
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [len(values), first, depth])
+    item.add_new("LUTData", "OW", values.astype("<u2").tobytes())
+    return Sequence([item])
+
+
+def sound() -> Iterator[Case]:
+    """Every legal way to store the film: all must be judged as the plain one."""
+    grey = film()
+    deep = grey.astype(np.uint16)
+    yield "monochrome2.dcm", saved(header(grey)), JUDGED, ""
+    yield "monochrome1.dcm", saved(header(255 - grey, PhotometricInterpretation="MONOCHROME1")), JUDGED, ""
+    yield "dx.dcm", saved(header(grey, Modality="DX", BodyPartExamined="CHEST", BurnedInAnnotation="NO")), JUDGED, ""
+    yield "implicit.dcm", saved(header(grey, syntax=ImplicitVRLittleEndian)), JUDGED, ""
+    yield "big_endian.dcm", saved(header(deep * 16, 12, ExplicitVRBigEndian)), JUDGED, ""
+    yield "deflated.dcm", saved(header(grey, syntax=DeflatedExplicitVRLittleEndian)), JUDGED, ""
+    yield "12_bit.dcm", saved(header(deep * 16, 12)), JUDGED, ""
+    yield "overlay_in_the_high_bits.dcm", saved(header(deep * 4 | 0xF000, 10)), JUDGED, ""
+    signed = (deep.astype(np.int16) - 128) * 200
+    yield "16_bit_signed.dcm", saved(header(signed, RescaleSlope=1, RescaleIntercept=-1024)), JUDGED, ""
+    yield "12_bit_signed.dcm", saved(header(((deep.astype(np.int16) - 128) * 8) & 0x0FFF, 12)), JUDGED, ""
+    yield "negative_slope.dcm", saved(header(255 - grey, RescaleSlope=-1, RescaleIntercept=255)), JUDGED, ""
+    yield "window.dcm", saved(header(deep * 4 + 1000, 12, WindowCenter=1510, WindowWidth=1021)), JUDGED, ""
+    two = {"WindowCenter": [1510, 9], "WindowWidth": [1021, 2]}
+    yield "two_windows.dcm", saved(header(deep * 4 + 1000, 12, **two)), JUDGED, ""
+    ramp = np.arange(1024) // 4
+    yield "voi_lut_of_8_bit_entries.dcm", saved(header(deep * 4, 10, VOILUTSequence=lut(ramp, 0, 8))), JUDGED, ""
+    yield "modality_lut.dcm", saved(header(deep, 8, ModalityLUTSequence=lut(np.arange(256) * 16, 0, 16))), JUDGED, ""
+    padded = deep * 16
+    padded[:4, :8] = 4095
+    yield "padding.dcm", saved(header(padded, 12, PixelPaddingValue=4095)), JUDGED, ""
+    yield "one_frame_stated.dcm", saved(header(grey, NumberOfFrames=1)), JUDGED, ""
+    yield "rle.dcm", saved(compressed(grey, RLELossless)), JUDGED, ""
+    yield "rle_16_bit.dcm", saved(compressed(deep * 16, RLELossless, 12)), JUDGED, ""
+    yield "jpeg_2000.dcm", saved(compressed(deep * 16, JPEG2000Lossless, 12)), JUDGED, ""
+    yield "jpeg_ls.dcm", saved(compressed(deep * 16, JPEGLSLossless, 12)), JUDGED, ""
+    yield "jpeg_baseline.dcm", encapsulated(encoded(grey, "JPEG", quality=95), JPEGBaseline8Bit, grey), JUDGED, ""
+    yield "jpeg_lossless.dcm", lossless_jpeg(grey), JUDGED, ""
+    yield "patient_everywhere.dcm", saved(everywhere(grey)), JUDGED, ""
+
+
+def lossless_jpeg(grey: np.ndarray) -> bytes:
+    """Process 14, selection value 1, predictor 'left', one Huffman code of 8 bits for each of the 9 categories."""
+    signed = grey.astype(np.int32)
+    predicted = np.empty_like(signed)
+    predicted[:, 1:] = signed[:, :-1]
+    predicted[1:, 0], predicted[0, 0] = signed[:-1, 0], 128
+    difference = (signed - predicted).ravel()
+    bits = []
+    for value in difference.tolist():
+        size = abs(value).bit_length()
+        bits.append(f"{size:04b}" + (f"{value if value > 0 else value + (1 << size) - 1:0{size}b}" if size else ""))
+    stream = "".join(bits)
+    stream += "1" * (-len(stream) % 8)
+    data = int(stream, 2).to_bytes(len(stream) // 8, "big").replace(b"\xff", b"\xff\x00")
+    height, width = grey.shape
+    frame = b"".join(
+        (
+            b"\xff\xd8",
+            b"\xff\xc4" + struct.pack(">HB", 19 + 9, 0) + bytes([0, 0, 0, 9] + [0] * 12) + bytes(range(9)),
+            b"\xff\xc3" + struct.pack(">HBHHB", 11, 8, height, width, 1) + bytes([1, 0x11, 0]),
+            b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes([1, 0, 1, 0, 0]),
+            data,
+            b"\xff\xd9",
+        )
+    )
+    return encapsulated(frame, JPEGLosslessSV1, grey)
+
+
+def everywhere(grey: np.ndarray) -> Dataset:
+    """The patient's name in text, sequences and private tags."""
+    dataset = header(grey, PatientComments=PATIENT, InstitutionName=PATIENT, StudyDescription=PATIENT_ID)
+    inner = Dataset()
+    inner.PatientID, inner.TypeOfPatientID = PATIENT_ID, PATIENT
+    dataset.OtherPatientIDsSequence = Sequence([inner])
+    dataset.private_block(0x000B, PATIENT, create=True).add_new(1, "LO", PATIENT_ID)
+    return dataset
+
+
+def refused() -> Iterator[Case]:
+    """Sound objects that are no single chest radiograph."""
+    grey = film()
+    for modality in ("CT", "MR", "OT", "", PATIENT):
+        name = {"": "no_modality", PATIENT: "name_as_modality"}.get(modality, f"modality_{modality.lower()}")
+        yield f"{name}.dcm", saved(header(grey, Modality=modality)), "unreadable", "dicom_modality"
+    yield "knee.dcm", saved(header(grey, BodyPartExamined="KNEE")), "unreadable", "dicom_body_part"
+    yield "burned_in.dcm", saved(header(grey, BurnedInAnnotation="YES")), "unreadable", "dicom_burned_in"
+    raw = header(grey, PresentationIntentType="FOR PROCESSING")
+    yield "for_processing.dcm", saved(raw), "unreadable", "dicom_for_processing"
+    yield "multi_frame.dcm", saved(header(np.concatenate([grey, grey]), Rows=HEIGHT, NumberOfFrames=2)), *MULTI
+    yield "million_frames.dcm", saved(header(grey, NumberOfFrames=1_000_000)), *MULTI
+    rgb = np.repeat(grey[..., None], 3, 2)
+    colour = header(rgb, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)
+    yield "rgb.dcm", saved(colour), "unreadable", "dicom_photometric"
+    palette = header(grey, PhotometricInterpretation="PALETTE COLOR")
+    yield "palette.dcm", saved(palette), "unreadable", "dicom_photometric"
+    yield "constant.dcm", saved(header(np.full_like(grey, 9))), "unreadable", "constant_image"
+    yield "thumbnail.dcm", saved(header(grey[:100, :100])), "unreadable", "too_small"
+    yield "strip.dcm", saved(header(grey.reshape(80, 400))), "unreadable", "bad_aspect"
+
+
+MULTI = ("unreadable", "multi_frame")
+
+
+def hostile() -> Iterator[Case]:
+    """Headers that lie and streams that explode."""
+    grey = film()
+    good = saved(header(grey))
+    without = header(grey)
+    del without.PixelData
+    yield "no_pixel_data.dcm", saved(without), "unreadable", "dicom_no_pixels"
+    yield "no_rows.dcm", saved(dropped(grey, "Rows")), "unreadable", "dicom_no_pixels"
+    yield "no_bits_stored.dcm", saved(dropped(grey, "BitsStored")), "unreadable", "dicom_encoding"
+    yield "zero_columns.dcm", saved(header(grey, Columns=0)), "unreadable", "dicom_no_pixels"
+    yield "bomb_65535x65535.dcm", saved(header(grey, Rows=65535, Columns=65535)), "unreadable", "too_many_pixels"
+    yield "pixels_cut_off.dcm", good[:-5000], "unreadable", "dicom_damaged"
+    yield "pixels_too_few.dcm", saved(header(grey, Rows=HEIGHT * 2)), "unreadable", "dicom_damaged"
+    yield "32_bit.dcm", saved(header(grey.astype(np.uint32))), "unreadable", "dicom_encoding"
+    yield "1_bit_stored.dcm", saved(header(grey, 1)), "unreadable", "dicom_encoding"
+    yield "stored_beyond_allocated.dcm", saved(header(grey, BitsStored=12, HighBit=11)), "unreadable", "dicom_encoding"
+    yield (
+        "high_bit_elsewhere.dcm",
+        saved(header(grey.astype(np.uint16), 12, HighBit=15)),
+        "unreadable",
+        "dicom_encoding",
+    )
+    yield "window_of_no_width.dcm", saved(header(grey, WindowCenter=9, WindowWidth=0)), "unreadable", "dicom_damaged"
+    yield "infinite_slope.dcm", saved(header(grey, RescaleSlope="1e400", RescaleIntercept="0")), *NO_PIXELS
+    yield "slope_zero.dcm", saved(header(grey, RescaleSlope=0, RescaleIntercept=0)), "unreadable", "constant_image"
+    yield "all_padding.dcm", saved(header(grey, PixelPaddingValue=0, PixelPaddingRangeLimit=255)), *NO_PIXELS
+    yield "deflated_bomb.dcm", deflated_bomb(), "unreadable", "file_too_large"
+    yield "rle_bomb.dcm", encapsulated(rle_bomb(), RLELossless, grey), "unreadable", "dicom_no_pixels"
+    yield "rle_of_15_segments.dcm", encapsulated(struct.pack("<16I", 15, *[64] * 15), RLELossless, grey), *BAD_ENCODING
+    big = encoded(Image.fromarray(grey).resize((900, 900)), "JPEG2000", no_jp2=True)
+    yield "jpeg_2000_larger_than_stated.dcm", encapsulated(big, JPEG2000, grey), "unreadable", "dicom_no_pixels"
+    yield "jpeg_2000_bomb.dcm", encapsulated(j2k_bomb(), JPEG2000, grey), "unreadable", "dicom_no_pixels"
+    jpeg = encoded(Image.fromarray(grey).resize((900, 900)), "JPEG")
+    yield "jpeg_larger_than_stated.dcm", encapsulated(jpeg, JPEGBaseline8Bit, grey), "unreadable", "dicom_no_pixels"
+    yield "jpeg_that_is_text.dcm", encapsulated(b"PNEUMONIA" * 99, JPEGBaseline8Bit, grey), *NO_PIXELS
+    cut = encoded(grey, "JPEG")
+    yield "jpeg_cut_off.dcm", encapsulated(cut[: len(cut) // 2], JPEGBaseline8Bit, grey), "unreadable", "dicom_damaged"
+    yield "mpeg_2.dcm", encapsulated(b"\0\0\1\xb3" + bytes(99), MPEG2, grey), "unreadable", "dicom_encoding"
+    yield "two_zero_bytes_as_jpeg_2000.dcm", encapsulated(b"\0\0", JPEG2000, grey), "unreadable", "dicom_no_pixels"
+    yield "magic_only.dcm", bytes(128) + b"DICM", "unreadable", "dicom_damaged"
+    yield "garbage_behind_magic.dcm", bytes(128) + b"DICM" + b"\xff" * 2000, "unreadable", "dicom_damaged"
+    yield "no_preamble.dcm", good[132:], "unreadable", "unsupported_format"
+    yield "nested_a_thousand_deep.dcm", nested(good), "unreadable", "dicom_damaged"
+    yield (
+        "element_of_4_gigabytes.dcm",
+        good[: -WIDTH * HEIGHT - 12] + struct.pack("<HH2sHI", 9, 1, b"OB", 0, 0xFFFFFFF0),
+        *NO_PIXELS,
+    )
+
+
+NO_PIXELS = ("unreadable", "dicom_no_pixels")
+BAD_ENCODING = ("unreadable", "dicom_encoding")
+
+
+def dropped(grey: np.ndarray, tag: str) -> Dataset:
+    dataset = header(grey)
+    delattr(dataset, tag)
+    return dataset
+
+
+def deflated_bomb() -> bytes:
+    """80 MB of zeros that take 80 KB."""
+    small = saved(header(film(), syntax=DeflatedExplicitVRLittleEndian))
+    stream = io.BytesIO(small)
+    stream.seek(132)
+    pydicom.filereader.read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = b"".join(squeezer.compress(bytes(1 << 20)) for _ in range(80)) + squeezer.flush()
+    return small[: stream.tell()] + packed
+
+
+def rle_bomb() -> bytes:
+    """One segment that repeats far beyond the image."""
+    return struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\xff" * 40_000
+
+
+def j2k_bomb() -> bytes:
+    """A codestream header that promises 60000x60000 px in one tile."""
+    data = bytearray(encoded(film(), "JPEG2000", no_jp2=True))
+    at = data.index(b"\xff\x51")
+    for offset in (6, 10, 22, 26):
+        data[at + offset : at + offset + 4] = struct.pack(">I", 60000)
+    return bytes(data)
+
+
+def nested(good: bytes) -> bytes:
+    """Sequences in sequences before the pixels: deeper than Python's stack."""
+    opening = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
+    at = good.index(struct.pack("<HH2s", 0x0008, 0x0060, b"CS"))
+    return good[:at] + opening * 5000 + good[at:]
+
+
+def dicoms() -> Iterator[Case]:
+    yield from sound()
+    yield from refused()
+    yield from hostile()
