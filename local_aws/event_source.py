@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from moto.awslambda.models import EventSourceMapping, LambdaBackend
@@ -21,15 +22,34 @@ from local_aws.functions import Functions
 from local_aws.seams import Seams
 
 log = logging.getLogger(__name__)
+ERROR_CHARACTERS = 300
 WAIT_SECONDS = 1
 """Long poll; AWS uses 20 s, but a disabled or deleted mapping should stop soon."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One batch that a queue handed to a function. started, ended: time.time(); error: the payload of a function
+    that failed as a whole, else None; failed: ids that stay in the queue.
+    """
+
+    queue: str
+    messages: tuple[str, ...]
+    bodies: tuple[str, ...]
+    started: float
+    ended: float
+    error: str | None
+    failed: frozenset[str]
 
 
 class EventSources:
     """The polled mappings of one local AWS."""
 
-    def __init__(self, functions: Functions, concurrency: int) -> None:
+    def __init__(
+        self, functions: Functions, concurrency: int, on_delivery: Callable[[Delivery], None] | None = None
+    ) -> None:
         self._functions, self._concurrency = functions, concurrency
+        self._on_delivery = on_delivery
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -58,7 +78,7 @@ class EventSources:
         queues.queues[name].lambda_event_source_mappings.clear()
         wanted = int((mapping.scaling_config or {}).get("MaximumConcurrency") or self._concurrency)
         for number in range(min(wanted, self._concurrency)):
-            poller = Poller(self._functions, backend, queues, mapping, name, self._stop)
+            poller = Poller(self._functions, backend, queues, mapping, name, self._stop, self._on_delivery)
             thread = threading.Thread(target=poller.run, name=f"poll-{name}-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -75,9 +95,11 @@ class Poller:
         mapping: EventSourceMapping,
         queue_name: str,
         stop: threading.Event,
+        on_delivery: Callable[[Delivery], None] | None,
     ) -> None:
         self._functions, self._backend, self._queues = functions, backend, queues
         self._mapping, self._name, self._stop = mapping, queue_name, stop
+        self._on_delivery = on_delivery
 
     def run(self) -> None:
         mapping = self._mapping
@@ -114,16 +136,23 @@ class Poller:
     def _deliver(self, batch: list[Message]) -> None:
         function = self._backend.get_function(self._mapping.function_arn)
         event = {"Records": [self._record(message) for message in batch]}
+        started = time.time()
         outcome = self._functions.run(function, json.dumps(event).encode())
+        sent = frozenset(message.id for message in batch)
         if outcome.error:
-            log.warning(
-                "batch of %d from %s failed: %s", len(batch), self._name, outcome.payload[:300].decode(errors="replace")
-            )
-            return
-        failed = failed_messages(outcome.payload, {m.id for m in batch}) if self._partial() else set()
+            error = outcome.payload[:ERROR_CHARACTERS].decode(errors="replace")
+            log.warning("batch of %d from %s failed: %s", len(batch), self._name, error)
+            failed = sent
+        else:
+            error = None
+            failed = frozenset(failed_messages(outcome.payload, set(sent)) if self._partial() else ())
         for message in batch:
             if message.id not in failed:
                 self._queues.delete_message(self._name, message.receipt_handle or "")
+        if self._on_delivery:
+            bodies = tuple(message.body for message in batch)
+            ids = tuple(message.id for message in batch)
+            self._on_delivery(Delivery(self._name, ids, bodies, started, time.time(), error, failed))
 
     def _partial(self) -> bool:
         return "ReportBatchItemFailures" in (self._mapping.function_response_types or [])

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from moto.awslambda.models import LambdaFunction
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = (1.0, 2.0)
 """Pauses before the second and third attempt of an asynchronous call; AWS waits one and two minutes."""
 TAIL_BYTES = 4096
-INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+INHERITED = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
 
 
 class Pool:
@@ -78,11 +79,12 @@ class Functions:
         images: Mapping[str, Sequence[str]],
         environment: Callable[[], dict[str, str]],
         cwd: Path,
+        work_dir: Path,
         log_dir: Path,
         concurrency: int,
     ) -> None:
         self._children, self._images, self._environment = children, images, environment
-        self._cwd, self._log_dir, self._concurrency = cwd, log_dir, concurrency
+        self._cwd, self._work_dir, self._log_dir, self._concurrency = cwd, work_dir, log_dir, concurrency
         self._pools: dict[str, tuple[str, Pool]] = {}
         self._lock = threading.Lock()
         self._later = ThreadPoolExecutor(8, thread_name_prefix="lambda-async")
@@ -171,8 +173,12 @@ class Functions:
     def _sandbox(
         self, function: LambdaFunction, command: list[str], environment: dict[str, str], number: int
     ) -> Sandbox:
-        log_file = self._log_dir / f"lambda-{function.function_name}-{number}.log"
-        return Sandbox(self._children, command, environment, self._cwd, log_file)
+        """A sandbox with a folder of its own in the place of /tmp, which on AWS no two sandboxes share."""
+        name = f"{function.function_name}-{number}"
+        scratch = self._work_dir / f"tmp-{name}-{uuid4().hex[:8]}"
+        scratch.mkdir(parents=True)
+        own = {"TMPDIR": str(scratch), "CXR_SCRATCH": str(scratch / "cxr-model"), **environment}
+        return Sandbox(self._children, command, own, self._cwd, self._log_dir / f"lambda-{name}.log")
 
     def _function_environment(self, function: LambdaFunction) -> dict[str, str]:
         """What AWS sets, over what this process needs to run Python, under what the function's configuration says."""

@@ -17,7 +17,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,7 @@ from werkzeug.serving import make_server
 from local_aws import images as image_commands
 from local_aws import queues, registry, storage
 from local_aws.cloudformation import install as install_cloudformation
-from local_aws.event_source import EventSources
+from local_aws.event_source import Delivery, EventSources
 from local_aws.functions import Functions
 from local_aws.processes import Children
 from local_aws.seams import Seams
@@ -126,7 +126,8 @@ class LocalAWS:
 
     port: 0 for any free one. images: command per short image name (see images.py), added to the defaults. log_dir:
     where the output of each Lambda process and training job is kept (default: a temporary folder, removed at the
-    end). concurrency: warm processes per function at most. Raises PortTaken, SeamMoved.
+    end). concurrency: warm processes per function at most. on_delivery: called after each batch that a queue handed
+    to a function, with what became of it (for harnesses). Raises PortTaken, SeamMoved.
     """
 
     def __init__(
@@ -137,11 +138,12 @@ class LocalAWS:
         *,
         concurrency: int = LAMBDA_CONCURRENCY,
         cwd: Path = ROOT,
+        on_delivery: Callable[[Delivery], None] | None = None,
     ) -> None:
         self._port = port
         self._images = {**image_commands.DEFAULT, **(images or {})}
         self._wanted_log_dir = Path(log_dir) if log_dir else None
-        self._concurrency, self._cwd = concurrency, cwd
+        self._concurrency, self._cwd, self._on_delivery = concurrency, cwd, on_delivery
         self._running = False
 
     def __enter__(self) -> LocalAWS:
@@ -168,9 +170,15 @@ class LocalAWS:
         self._server = _Server(self._port)
         self._children = Children()
         self.functions = Functions(
-            self._children, self._images, lambda: self.environment, self._cwd, self.log_dir, self._concurrency
+            self._children,
+            self._images,
+            lambda: self.environment,
+            self._cwd,
+            self._folder / "functions",
+            self.log_dir,
+            self._concurrency,
         )
-        self._sources = EventSources(self.functions, self._concurrency)
+        self._sources = EventSources(self.functions, self._concurrency, self._on_delivery)
         self.training_jobs = TrainingJobs(
             self._children, self._images, lambda: self.environment, self._cwd, self._folder / "ml", self.log_dir
         )

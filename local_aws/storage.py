@@ -33,6 +33,7 @@ def install(seams: Seams) -> None:
     seams.replace(S3Backend, "complete_multipart_upload", _one_event, ("self", "bucket_name", "multipart_id", "body"))
     seams.replace(S3Response, "_key_response", _locked, ("self", "request", "full_url"))
     seams.replace(S3Response, "_bucket_response", _locked, ("self", "request", "full_url"))
+    seams.add(FakeKey, "__deepcopy__", lambda key, memo: _listed(key))
     seams.replace(S3Backend, "log_incoming_request", lambda _: _no_access_log, ("self", "request", "bucket_name"))
     seams.replace(FakeBucket, "get_permission", _unconditional_statements, ("self", "action", "resource"))
 
@@ -43,6 +44,20 @@ def _locked(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args)
 
     return locked
+
+
+class _Listed(FakeKey):
+    """An object version in a listing: shares the bytes of the real one, and must not close them when it goes."""
+
+    def dispose(self, garbage: bool = False) -> None:
+        pass
+
+
+def _listed(key: FakeKey) -> FakeKey:
+    """moto copies every version of a bucket, bytes and all, for each page of ListObjectVersions."""
+    shallow = object.__new__(_Listed)
+    shallow.__dict__.update(key.__dict__)
+    return shallow
 
 
 def _no_access_log(self: S3Backend, request: Any, bucket_name: str) -> None:

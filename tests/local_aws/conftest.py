@@ -30,10 +30,11 @@ def handler(event, context):
         raise ValueError("no such film")
     if do == "exit":
         os._exit(3)
-    if do == "sleep":
-        time.sleep(30)
+    if do in ("nap", "sleep"):
+        time.sleep(1 if do == "nap" else 30)
     return {"pid": os.getpid(), "colour": os.environ.get("COLOUR"), "left": context.get_remaining_time_in_millis(),
-            "memory": context.memory_limit_in_mb, "endpoint": os.environ["AWS_ENDPOINT_URL"]}
+            "memory": context.memory_limit_in_mb, "scratch": os.environ["CXR_SCRATCH"],
+            "endpoint": os.environ["AWS_ENDPOINT_URL"]}
 """
 
 TRAINER = """

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -112,3 +113,11 @@ def test_an_asynchronous_call_is_accepted_at_once(local_aws, make_function, payl
     name = make_function()
     answer = local_aws.client("lambda").invoke(FunctionName=name, InvocationType="Event", Payload=payload)
     assert answer["StatusCode"] == 202
+
+
+def test_two_sandboxes_share_no_scratch_folder(local_aws, make_function) -> None:
+    name = make_function()
+    with ThreadPoolExecutor(2) as callers:
+        answers = list(callers.map(lambda _: invoke(local_aws, name, do="nap")[0], range(2)))
+    assert answers[0]["pid"] != answers[1]["pid"]
+    assert answers[0]["scratch"] != answers[1]["scratch"]

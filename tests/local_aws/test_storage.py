@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import threading
@@ -99,3 +100,14 @@ def test_objects_seeded_in_the_process_are_seen_over_http(local_aws, bucket, eve
     local_aws.objects().write(bucket, "in/film.jpeg", b"film")
     assert local_aws.client("s3").get_object(Bucket=bucket, Key="in/film.jpeg")["Body"].read() == b"film"
     assert [record["s3"]["object"]["key"] for record in events()] == ["in/film.jpeg"]
+
+
+def test_listing_versions_keeps_their_bytes(local_aws, bucket) -> None:
+    s3 = local_aws.client("s3")
+    wanted = [s3.put_object(Bucket=bucket, Key="film", Body=b"film %d" % n)["VersionId"] for n in range(3)]
+    for _ in range(2):
+        listed = s3.list_object_versions(Bucket=bucket)["Versions"]
+        assert [(version["VersionId"], version["Size"]) for version in listed] == [(v, 6) for v in reversed(wanted)]
+        gc.collect()
+    body = s3.get_object(Bucket=bucket, Key="film", VersionId=wanted[0])["Body"].read()
+    assert body == b"film 0"
