@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,23 +12,29 @@ import boto3
 import jsonschema
 import pytest
 from moto import mock_aws
+from moto.backends import get_backend
 
 from cxr.bundle import sha256_of
 from inference_lambda.config import Config
 from inference_lambda.handler import Function
+from inference_lambda.store import Store
 
 UPLOADS, RESULTS, MODELS = "uploads", "results", "models"
 SCHEMA = json.loads((Path(__file__).parents[2] / "cxr" / "result.schema.json").read_text())
 
 
-@pytest.fixture(scope="session")
-def tiny() -> ModuleType:
-    """tiny_model.py, loaded by path because tests/ is no package."""
-    file = Path(__file__).parent / "tiny_model.py"
-    spec = importlib.util.spec_from_file_location("tiny_model", file)
+def loaded(name: str) -> ModuleType:
+    """A module of this folder, loaded by path because tests/ is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    return loaded("tiny_model")
 
 
 @pytest.fixture(scope="session")
@@ -36,14 +43,10 @@ def model_cache(request: pytest.FixtureRequest) -> Path:
 
 
 class Account:
-    """Three versioned buckets in moto and what a test does with them."""
+    """Three versioned buckets and what a test does with them; `s3` is moto's client or a FakeS3."""
 
-    def __init__(self, tiny: ModuleType, cache: Path, scratch: Path) -> None:
-        self.tiny, self.cache = tiny, cache
-        self.s3 = boto3.client("s3", region_name="us-east-1")
-        for bucket in (UPLOADS, RESULTS, MODELS):
-            self.s3.create_bucket(Bucket=bucket)
-            self.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    def __init__(self, tiny: ModuleType, cache: Path, scratch: Path, s3: Any) -> None:
+        self.tiny, self.cache, self.s3 = tiny, cache, s3
         self.config = Config(UPLOADS, RESULTS, MODELS, scratch=scratch, function_name="cxr-classify")
         self.pointer: dict[str, Any] | None = None
 
@@ -80,7 +83,7 @@ class Account:
         self.s3.put_object(Bucket=MODELS, Key="models/current.json", Body=json.dumps(self.pointer))
 
     def function(self) -> Function:
-        return Function(self.config)
+        return Function(self.config, Store(self.s3))
 
     def upload(self, key: str, data: bytes) -> str:
         return self.s3.put_object(Bucket=UPLOADS, Key=key, Body=data)["VersionId"]
@@ -101,10 +104,27 @@ class Account:
         return len(listed.get("Versions", []))
 
 
-@pytest.fixture
-def account(tiny, model_cache, tmp_path) -> Iterator[Account]:
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[Any]:
     with mock_aws():
-        yield Account(tiny, model_cache, tmp_path / "scratch")
+        yield boto3.client("s3", region_name="us-east-1")
+
+
+@pytest.fixture
+def account(tiny, model_cache, tmp_path, moto_s3) -> Account:
+    """An empty account in moto."""
+    get_backend("s3")["123456789012"]["aws"].reset()
+    for bucket in (UPLOADS, RESULTS, MODELS):
+        moto_s3.create_bucket(Bucket=bucket)
+        moto_s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return Account(tiny, model_cache, tmp_path / "scratch", moto_s3)
+
+
+@pytest.fixture
+def fake_account(tiny, model_cache, tmp_path_factory) -> Callable[[], Account]:
+    """Makes empty accounts in memory."""
+    fake_s3 = loaded("fake_s3")
+    return lambda: Account(tiny, model_cache, tmp_path_factory.mktemp("scratch"), fake_s3.FakeS3())
 
 
 class Context:
