@@ -56,9 +56,9 @@ def _classify(file: Path, engine: Engine, bundle: Bundle, options: argparse.Name
 
 
 def _sentence(document: dict[str, Any]) -> str:
-    parts = [document["status"]]
-    if document["label"]:
-        parts = [f"{document['label']} {document['confidence']:.1%}", document["status"], document["priority"]]
+    parts = [document["status"], document["priority"]]
+    if document["status"] in ("ok", "uncertain") and document["label"]:
+        parts = [f"{document['label']} {document['confidence']:.1%}", *parts]
     return ", ".join(parts) + "".join(f"\n  {why['code']}: {why['sentence']}" for why in document["reasons"])
 
 
