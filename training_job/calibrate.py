@@ -15,14 +15,13 @@ from scipy.special import expit
 from sklearn.covariance import LedoitWolf
 
 OOD_PERCENTILE = 99.0
-TEMPERATURE_RANGE = (0.05, 20.0)
+# A trained network is over-confident, T > 1. The likelihood asks for T -> 0 only when it separates the few tune films
+# perfectly, which is no evidence for that much certainty.
+TEMPERATURE_RANGE = (0.5, 20.0)
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T of least log loss of sigmoid(logits / T) (Guo et al. 2017); 1.0 when a class is missing.
-
-    A T at the end of TEMPERATURE_RANGE means that the tune films are separated perfectly: the range bounds the claim.
-    """
+    """The T of least log loss of sigmoid(logits / T) (Guo et al. 2017) in TEMPERATURE_RANGE; 1.0 when a class is missing."""
     if len(set(labels.tolist())) < 2:
         return 1.0
     signed = np.where(labels == 1, logits, -logits)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
+LOG_SECONDS = 15.0
 
 
 def say(text: str) -> None:
@@ -20,7 +21,10 @@ def say(text: str) -> None:
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None, unit: int = 1) -> Iterator[Item]:
-    """The items, with a bar on a terminal; in a log one line when they are through. `unit` is what one item counts."""
+    """The items, with a bar on a terminal; in a log a line every LOG_SECONDS and one at the end.
+
+    `unit` is what one item counts.
+    """
     if sys.stdout.isatty():
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -32,9 +36,13 @@ def progress(items: Iterable[Item], label: str, total: int | None = None, unit: 
                 bar.advance(task, unit)
         return
     started, count = time.perf_counter(), 0
+    told = started
     for item in items:
         yield item
         count += unit
+        if time.perf_counter() - told >= LOG_SECONDS:
+            told = time.perf_counter()
+            say(f"{label}: {min(count, total or count)} of {total or '?'} after {told - started:.0f} s")
     if count:
         say(f"{label}: {min(count, total or count)} in {time.perf_counter() - started:.1f} s")
 

@@ -60,11 +60,11 @@ class Container:
         return folder
 
     def weights(self) -> Path:
-        """The one *.weights.h5 of the `weights` channel."""
+        """The one .h5 file of the `weights` channel (Keras' own `..._notop.h5` or a `.weights.h5`)."""
         folder = self.channel("weights")
-        found = sorted(folder.rglob("*.weights.h5")) if folder else []
+        found = sorted(folder.rglob("*.h5")) if folder else []
         if len(found) != 1:
-            there = f"holds {len(found)} files *.weights.h5" if folder else "is missing"
+            there = f"holds {len(found)} .h5 files" if folder else "is missing"
             raise BadChannel(
                 f"{self.base / 'input' / 'data' / 'weights'} {there}: give one VGG16 file without top in the channel "
                 "weights, or set weights=random for a smoke test"

@@ -17,11 +17,17 @@ class NoGpu(RuntimeError):
 
 @dataclass(frozen=True)
 class Devices:
-    """gpus: how many TensorFlow sees. engine: `keras` or `int8`. mixed: float16 arithmetic with float32 weights."""
+    """gpus: how many TensorFlow sees. engine: `auto`, `keras` or `int8`. mixed: float16 arithmetic, float32 weights."""
 
     gpus: int
     engine: str
     mixed: bool
+
+    def feature_engine(self, int8_can_serve: bool) -> str:
+        """`keras` (float32) on a GPU or when int8 will not be served; else `int8`, the numbers that will be served."""
+        if self.engine != "auto":
+            return self.engine
+        return "keras" if self.gpus or not int8_can_serve else "int8"
 
     @classmethod
     def find(cls, settings: Hyperparameters) -> Devices:
@@ -34,9 +40,6 @@ class Devices:
                 "require_gpu=true but TensorFlow sees no GPU: choose a GPU instance (ml.g5.xlarge), the GPU image, or set "
                 "require_gpu=false"
             )
-        engine = settings.feature_engine
-        if engine == "auto":
-            engine = "keras" if gpus else "int8"
         mixed = settings.mixed_precision == "true" or (settings.mixed_precision == "auto" and gpus > 0)
-        say(f"devices: {gpus} GPU; features by {engine}; mixed precision {'on' if mixed else 'off'}")
-        return cls(gpus, engine, mixed)
+        say(f"devices: {gpus} GPU, mixed precision {'on' if mixed else 'off'}")
+        return cls(gpus, settings.feature_engine, mixed)

@@ -33,26 +33,17 @@ class Trunk:
 
 
 def keras_trunk(model, identity: str) -> Trunk:  # noqa: ANN001 - keras.Model, imported lazily
-    """Features by Keras (GPU, or float32 on CPU)."""
-
-    def run(films: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = model(films[..., None].astype(np.float32), training=False)
-        return {name: np.asarray(value) for name, value in outputs.items()}
-
-    return Trunk(f"keras {identity}", {name: tuple(t.shape[1:]) for name, t in model.output.items()}, _batched(model, run))
-
-
-def _batched(model, run):  # noqa: ANN001, ANN202
-    """Graph execution: eager VGG16 costs a fifth more."""
+    """Features by Keras (GPU, or float32 on CPU), as a graph: eager VGG16 costs a fifth more."""
     import tensorflow as tf
 
     compiled = tf.function(lambda films: model(films, training=False), reduce_retracing=True)
 
-    def graph(films: np.ndarray) -> dict[str, np.ndarray]:
+    def run(films: np.ndarray) -> dict[str, np.ndarray]:
         outputs = compiled(tf.constant(films[..., None], tf.float32))
         return {name: value.numpy() for name, value in outputs.items()}
 
-    return graph
+    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in model.output.items()}
+    return Trunk(f"keras {identity}", shapes, run)
 
 
 def litert_trunk(tflite: bytes, shapes: dict[str, tuple[int, ...]], identity: str) -> Trunk:

@@ -138,7 +138,7 @@ def train(
 
 def _resume(model: keras.Model, phase: Phase, checkpoints: Checkpoints) -> State:
     state = checkpoints.load()
-    if state is None or state.phase != phase.name:
+    if state is None or state.phase != phase.name or [w.shape for w in state.weights] != [w.shape for w in model.get_weights()]:
         return State(phase.name)
     model.set_weights(state.weights)
     for variable, value in zip(model.optimizer.variables, state.optimizer, strict=True):

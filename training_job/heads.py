@@ -54,7 +54,10 @@ class Head:
         from keras import layers
 
         if self.name == "gap":
-            hidden = layers.Dense(dense_units, activation="relu", name="hidden")(embedding)
+            from training_job.network import Standardize
+
+            ready = Standardize(name="standardize", dtype="float32")(embedding)
+            hidden = layers.Dense(dense_units, activation="relu", name="hidden")(ready)
             logit = layers.Dense(1, name="logit", dtype="float32")(hidden)
             return logit, layers.Activation("sigmoid", name="sigmoid", dtype="float32")(logit)
         flat = layers.Flatten(name="flat")(pooled)

@@ -49,14 +49,15 @@ class Job:
             package.write(self.container.output / "data" / "dataset_report.json", package.json_text(report))
         from training_job.learning import learn
 
-        network, start, cached, histories = learn(self, dataset, weights, devices)
+        learned = learn(self, dataset, weights, devices)
         with self.clock.stage("export"):
             from training_job.serving import Exporter
 
-            served = Exporter(network, dataset, self.settings, self.stop).choose(start, cached)
+            served = Exporter(learned, dataset, self.settings, self.stop).choose()
         from training_job.results import Results
 
-        return Results(self, dataset, network, served, histories, self._weights_facts(weights, network)).write()
+        facts = self._weights_facts(weights, learned.network)
+        return Results(self, dataset, learned.network, served, learned.histories, facts).write()
 
     def fingerprint(self, dataset: Dataset, weights_sha256: str) -> str:
         """What a checkpoint must share with the job that takes it up."""

@@ -5,7 +5,7 @@ Rule: what is frozen is computed once; what is trained sees the features that th
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from training_job.checkpoint import Checkpoints, State
 from training_job.console import say
 from training_job.dataset import Dataset
 from training_job.devices import Devices
+from training_job.serving import MIN_TUNE_FILMS
 
 if TYPE_CHECKING:
     from training_job.job import Job
@@ -26,10 +27,20 @@ class BadWeights(ValueError):
     """The VGG16 weights cannot be loaded."""
 
 
-def learn(
-    job: Job, dataset: Dataset, weights: str | Path | None, devices: Devices
-) -> tuple[network.Network, str, np.ndarray | None, dict[str, list[dict[str, float]]]]:
-    """(trained float32 network, last cut, int8 features of the train folder at that cut or None, history per phase)."""
+@dataclass(frozen=True)
+class Learned:
+    """The trained float32 network; `cached` are the train folder's features at the cut `start`, computed by `engine`."""
+
+    network: network.Network
+    start: str
+    cached: np.ndarray
+    engine: str
+    histories: dict[str, list[dict[str, float]]]
+
+
+def learn(job: Job, dataset: Dataset, weights: str | Path | None, devices: Devices) -> Learned:
+    """Both phases, resumed where a checkpoint says so. Raises BadWeights, Stopped."""
+    engine = devices.feature_engine(int8_can_serve=len(dataset.rows["tune"]) >= MIN_TUNE_FILMS)
     keras.mixed_precision.set_global_policy("mixed_float16" if devices.mixed else "float32")
     try:
         net = _build(job, weights)
@@ -37,7 +48,9 @@ def learn(
         keras.mixed_precision.set_global_policy("float32")
     with job.clock.stage("features"):
         pixels = job.augmented_copies(dataset)
-        inputs = _inputs(job, dataset, net, pixels, devices)
+        inputs = _inputs(job, dataset, net, pixels, engine)
+    if "embedding" in inputs:
+        net.standardize(inputs["embedding"][0][dataset.rows["train"]])
     checkpoints = Checkpoints(job.container.checkpoints, job.fingerprint(dataset, net.weights_sha256))
     histories: dict[str, list[dict[str, float]]] = {}
     start = net.head.feature
@@ -55,8 +68,7 @@ def learn(
         net.freeze_all_but(0)
     if devices.mixed:
         net = _in_float32(job, net)
-    reusable = devices.engine == "int8" and start != "film"
-    return net, start, inputs[start][0] if reusable else None, histories
+    return Learned(net, start, inputs[start][0], engine, histories)
 
 
 def _build(job: Job, weights: str | Path | None) -> network.Network:
@@ -70,14 +82,14 @@ def _build(job: Job, weights: str | Path | None) -> network.Network:
 
 
 def _inputs(
-    job: Job, dataset: Dataset, net: network.Network, copies: list[np.ndarray], devices: Devices
+    job: Job, dataset: Dataset, net: network.Network, copies: list[np.ndarray], engine: str
 ) -> dict[str, list[np.ndarray]]:
     """{cut: [features of the train folder, features of each augmented copy of the train bucket]}."""
     cuts = {net.head.feature}
     if job.settings.fine_tune_blocks:
         cuts.add(network.START_OF_FINE_TUNING[job.settings.fine_tune_blocks])
     points = tuple(sorted(cuts - {"film"}, reverse=True))
-    trunk = feature_trunk(net, points, devices.engine)
+    trunk = feature_trunk(net, points, engine)
     found: dict[str, list[np.ndarray]] = {cut: [] for cut in cuts}
     for number, films in enumerate([dataset.train.pixels, *copies]):
         label = "train/" if number == 0 else f"augmented copy {number}"

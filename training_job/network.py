@@ -43,6 +43,22 @@ class Weigh(layers.Layer):
         return {**super().get_config(), "shape": self.shape, "axis": self.axis}
 
 
+@keras.saving.register_keras_serializable("cxr")
+class Standardize(layers.Layer):
+    """(inputs - mean) * factor with fixed arrays; the next Dense layer could absorb it, but would be rounded worse by int8
+    and learn slower: pooled VGG16 channels differ a thousandfold in spread."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trainable=False, **options)
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.mean = self.add_weight(shape=shape[-1:], initializer="zeros", trainable=False, name="mean")
+        self.factor = self.add_weight(shape=shape[-1:], initializer="ones", trainable=False, name="factor")
+
+    def call(self, inputs: Any) -> Any:
+        return (inputs - self.mean) * self.factor
+
+
 @dataclass
 class Network:
     """The trainable graph. `points` maps a cut's name to its tensor; `output` feeds the loss; `logit` is [b, 1]."""
@@ -70,6 +86,18 @@ class Network:
     def trunk(self, points: tuple[str, ...]) -> keras.Model:
         """film float32 [b,224,224,1] in 0..255 -> {point: features}."""
         return keras.Model(self.film, {name: self.points[name] for name in points})
+
+    def standardize(self, embeddings: np.ndarray) -> None:
+        """Fix the gap head's standardisation to the spread of the train films' embeddings [n, 512]; no effect on flatten.
+
+        Channels fainter than a twentieth of the median spread are not blown up further.
+        """
+        if self.head.name != "gap":
+            return
+        spread = embeddings.std(axis=0)
+        spread = np.maximum(spread, max(0.05 * float(np.median(spread)), 1e-6))
+        layer = self.whole().get_layer("standardize")
+        layer.set_weights([embeddings.mean(axis=0), 1.0 / spread])
 
     def freeze_all_but(self, blocks: int) -> None:
         """Freeze VGG16 but for its last `blocks` blocks; the head's layers stay as they are."""
@@ -153,7 +181,7 @@ def served_graph(network: Network, temperature: float, mean: np.ndarray, whiteni
 def _grad_cam(network: Network) -> tuple[Any, Any]:
     """Grad-CAM of the logit at block5_conv3 (14x14), in closed form.
 
-    d logit / d embedding = (hidden > 0) @ diag(w2) @ W1.T; max pooling sends each of the 49 gradients to one pixel, so
+    d logit / d embedding = (hidden > 0) @ diag(w2) @ W1.T @ diag(factor); max pooling sends each of the 49 gradients to one pixel, so
     the mean gradient over the 196 pixels of block5_conv3 is that over 196.
     """
     features = network.points["block5_conv3"]
@@ -165,7 +193,8 @@ def _grad_cam(network: Network) -> tuple[Any, Any]:
 
     def fill(model: keras.Model) -> None:
         w1, w2 = model.get_layer("hidden").get_weights()[0], model.get_layer("logit").get_weights()[0]
-        model.get_layer("channel_gradient").set_weights([w2 * w1.T])
+        factor = model.get_layer("standardize").get_weights()[1]
+        model.get_layer("channel_gradient").set_weights([w2 * w1.T * factor])
 
     return heatmap, fill
 

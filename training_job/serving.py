@@ -8,7 +8,7 @@ numbers; the whole file is then held against them on a sample, and refused if th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit
@@ -22,9 +22,18 @@ from training_job.hyperparameters import Hyperparameters
 from training_job.litert import Signature, cores
 from training_job.stop import Stop
 
+if TYPE_CHECKING:
+    from training_job.learning import Learned
+
 LOW_CONFIDENCE = 0.70
 # int8 is deployed only while it costs less than this on the tune films.
 MAX_AUROC_DROP, MAX_LABEL_FLIPS, MAX_STATUS_FLIPS = 0.002, 0.005, 0.005
+# One flip in fewer films is already more than MAX_LABEL_FLIPS: int8 could never be shown to be harmless.
+MIN_TUNE_FILMS = 200
+# float16 weights move a float32 output by 1e-3 at most, so cached float32 features stand for both.
+PRECISION_OF_ENGINE = {"int8": "int8", "keras": "float16"}
+# Enough for mean and shrunk covariance in 512 dimensions when the films themselves must be run again.
+COVARIANCE_FILMS = 2000
 SAMPLE = 8
 # float16 rounding of cached maps moves int8 activations by a step here and there.
 SAMPLE_TOLERANCE = 0.02
@@ -142,21 +151,24 @@ class Served:
 class Exporter:
     """Converts a trained network, int8 first, and stops at the first precision that the tune films allow."""
 
-    def __init__(self, net: network.Network, dataset: Dataset, settings: Hyperparameters, stop: Stop) -> None:
-        self._net, self._dataset, self._settings, self._stop = net, dataset, settings, stop
+    def __init__(self, learned: Learned, dataset: Dataset, settings: Hyperparameters, stop: Stop) -> None:
+        self._learned, self._net = learned, learned.network
+        self._dataset, self._settings, self._stop = dataset, settings, stop
 
-    def choose(self, start: str, cached: np.ndarray | None) -> Served:
-        """`cached` are int8 features of the train folder at the cut `start`, or None when there are none such."""
+    def choose(self) -> Served:
+        """Raises BrokenExport when the file does not answer as what was calibrated."""
         reference = self._float_reference()
-        rejected = {}
-        for precision in ("int8", "float16"):
-            usable = cached if precision == "int8" else None
-            raw = self._measure(precision, start, usable)
+        rejected: dict[str, Any] = {}
+        enough = len(self._dataset.rows["tune"]) >= MIN_TUNE_FILMS
+        if not enough:
+            rejected["int8"] = f"fewer than {MIN_TUNE_FILMS} tune films cannot show that at most 0.5 % of answers flip"
+        for precision in ("int8", "float16") if enough else ("float16",):
+            raw = self._measure(precision)
             result = calibration(raw, self._dataset, self._settings)
             parity = self._parity(raw["tune"], reference, result, precision)
             if precision == "int8" and not self._acceptable(parity):
                 say(f"int8 refused: {parity}")
-                rejected = {"int8": parity}
+                rejected["int8"] = parity
                 continue
             graph = network.served_graph(self._net, result.temperature, result.mean, result.whitening)
             model = export.to_tflite(graph, precision)
@@ -164,26 +176,33 @@ class Exporter:
             return Served(model, precision, result, raw, {**parity, "rejected": rejected})
         raise AssertionError("unreachable: float16 is never refused")
 
-    def _measure(self, precision: str, start: str, cached: np.ndarray | None) -> dict[str, Raw]:
-        """Raw outputs per bucket of a probe of this precision."""
-        cut = start if cached is not None else "film"
-        items = cached if cached is not None else self._dataset.train.pixels
-        model = self._net.between(cut, logit=self._net.logit, embedding=self._net.points["embedding"])
-        probe = export.to_tflite(model, precision)
+    def _measure(self, precision: str) -> dict[str, Raw]:
+        """Raw outputs per bucket of a probe of this precision: on cached features if they are of this precision."""
+        cut, items, rows = "film", self._dataset.train.pixels, dict(self._dataset.rows)
+        if PRECISION_OF_ENGINE[self._learned.engine] == precision and self._learned.start != "film":
+            cut, items = self._learned.start, self._learned.cached
+        else:
+            few = np.random.default_rng(0).permutation(rows["train"])[:COVARIANCE_FILMS]
+            rows["train"] = np.sort(few)
+        probe = export.to_tflite(self._probe(cut), precision)
         return {
-            name: run_raw(probe, items, f"{precision} outputs of {name}", self._stop, rows)
-            for name, rows in self._dataset.rows.items()
+            name: run_raw(probe, items, f"{precision} outputs of {name}", self._stop, picked)
+            for name, picked in rows.items()
         }
+
+    def _probe(self, cut: str) -> Any:
+        return self._net.between(cut, logit=self._net.logit, embedding=self._net.points["embedding"])
 
     def _float_reference(self) -> Raw:
         """Keras float32 on the tune films."""
-        model = self._net.between("film", logit=self._net.logit, embedding=self._net.points["embedding"])
-        rows = self._dataset.rows["tune"]
+        cut, items = "film", self._dataset.train.pixels[..., None]
+        if self._learned.engine == "keras":
+            cut, items = self._learned.start, self._learned.cached
+        model, rows = self._probe(cut), self._dataset.rows["tune"]
         logits, embeddings = [], []
         for at in progress(range(0, len(rows), 16), "float32 outputs of tune", total=len(rows), unit=16):
             self._stop.check()
-            films = self._dataset.train.pixels[rows[at : at + 16]][..., None].astype(np.float32)
-            outputs = model.predict_on_batch(films)
+            outputs = model.predict_on_batch(np.asarray(items[rows[at : at + 16]], np.float32))
             logits.append(outputs["logit"][:, 0])
             embeddings.append(outputs["embedding"])
         return Raw(np.concatenate(logits).astype(np.float64), np.concatenate(embeddings))
