@@ -69,18 +69,17 @@ def photograph(rng: np.random.Generator, size: tuple[int, int] = (400, 320)) -> 
     return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8), "RGB")
 
 
-def _names(label: str, first_patient: int, count: int, rng: np.random.Generator) -> list[str]:
-    """`count` Kaggle-like file names of `label`; a patient has one to three films."""
+def _names(label: str, numbers: range, count: int, rng: np.random.Generator) -> list[str]:
+    """`count` Kaggle-like file names of `label`; patients are drawn from `numbers`, each has one or two films."""
     names: list[str] = []
-    patient = first_patient
-    while len(names) < count:
+    patients = rng.choice(np.asarray(numbers), size=count, replace=False)
+    for patient in sorted(patients):
         kind = rng.choice(("bacteria", "virus"))
-        for film_number in range(1, int(rng.choice((1, 1, 1, 2, 3))) + 1):
+        for film_number in range(1, int(rng.choice((1, 1, 1, 1, 2))) + 1):
             if label == "PNEUMONIA":
                 names.append(f"person{patient}_{kind}_{film_number}.jpeg")
             else:
                 names.append(f"{'NORMAL2-' if patient % 3 == 0 else ''}IM-{patient:04d}-{film_number:04d}.jpeg")
-        patient += 1
     return names[:count]
 
 
@@ -96,10 +95,11 @@ def write_dataset(
     `on_film` is called once per film. The same arguments give the same bytes. Test patients have numbers of their own.
     """
     rng = np.random.default_rng(seed)
-    for split, count, first_patient in (("train", train, 1), ("test", test, 100_001)):
+    numbers = {"train": range(1, 50_000), "test": range(50_000, 100_000)}
+    for split, count in (("train", train), ("test", test)):
         for label, share in (("NORMAL", count // 2), ("PNEUMONIA", count - count // 2)):
             folder = root / split / label
             folder.mkdir(parents=True, exist_ok=True)
-            for name in _names(label, first_patient, share, rng):
+            for name in _names(label, numbers[split], share, rng):
                 film(label, rng).save(folder / name, "JPEG", quality=88)
                 on_film()
