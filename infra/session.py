@@ -52,5 +52,7 @@ def open_session(config: Config) -> boto3.Session:
 
 def client(session: boto3.Session, config: Config, service: str) -> Any:
     """A boto3 client of `service` at the configured endpoint."""
-    tries = ClientConfig(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
+    tries = ClientConfig(
+        retries={"mode": "standard", "max_attempts": 1 if is_local(config) else 5}, max_pool_connections=32
+    )
     return session.client(service, endpoint_url=endpoint(config) or None, config=tries)

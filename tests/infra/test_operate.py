@@ -1,0 +1,181 @@
+"""`python -m infra` from the first deployment to the last deletion, on the local AWS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from infra.__main__ import main
+from infra.stacks import outputs as standing_outputs
+from local_aws.server import LocalAWS
+
+
+@pytest.fixture(scope="module")
+def aws():
+    with LocalAWS() as local:
+        yield local
+
+
+@pytest.fixture
+def infra(aws, capsys, monkeypatch, tmp_path):
+    """Runs one command; returns (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        status = main([*arguments, "--endpoint-url", aws.endpoint])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def outputs(aws, infra):
+    from infra.config import Config
+    from infra.session import open_session
+
+    config = Config(endpoint_url=aws.endpoint)
+    try:
+        return standing_outputs(open_session(config), config)
+    except Exception:
+        assert infra("deploy")[0] == 0
+        return standing_outputs(open_session(config), config)
+
+
+@pytest.fixture
+def no_consumers(aws, outputs):
+    """Nothing takes messages while a test looks at the queues."""
+    client = aws.client("lambda")
+    for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
+        client.delete_event_source_mapping(UUID=mapping["UUID"])
+
+
+def register(aws, outputs, job, status="Approved"):
+    body = json.dumps({"name": job}).encode()
+    aws.client("s3").put_object(Bucket=outputs["ModelsBucket"], Key=f"models/{job}/bundle.json", Body=body)
+    aws.client("sagemaker").create_model_package(
+        ModelPackageGroupName=outputs["ModelPackageGroupName"],
+        ModelApprovalStatus=status,
+        CustomerMetadataProperties={"training_job": job, "bundle.sha256": hashlib.sha256(body).hexdigest()},
+    )
+
+
+def test_before_a_deployment_every_command_says_that_it_is_missing(infra):
+    assert "cxr-base: absent" in infra("status")[1]
+    for command in (["settings"], ["redrive", "uploads"], ["promote", "1", "--reason", "x"]):
+        status, _, said = infra(*command)
+        assert status == 1
+        assert "There is no stack cxr-base in us-east-1; run `python -m infra deploy`" in said
+
+
+def test_a_deployment_prints_its_outputs_and_the_airflow_settings(infra):
+    status, said, _ = infra("deploy")
+    assert status == 0
+    assert "FunctionName                 cxr-classify" in said
+    assert json.loads(infra("settings")[1])["function_name"] == "cxr-classify"
+
+
+def test_promotion_rollback_and_status_tell_the_same_story(infra, aws, outputs):
+    assert "model     none" in infra("status")[1]
+    for job in ("first", "second"):
+        register(aws, outputs, job)
+    assert "Version 1 answers as serial 1." in infra("promote", "1", "--reason", "first light")[1]
+    assert "Version 2 answers as serial 2; before it version 1" in infra("promote", "2", "--reason", "better")[1]
+    assert "Version 1 answers as serial 3; before it version 2" in infra("rollback", "--reason", "worse")[1]
+    report = json.loads(infra("status", "--json")[1])
+    assert (report["model"]["serial"], report["model"]["reason"]) == (3, "worse")
+    assert "arn:aws:" in report["model"]["actor"]
+    text = infra("status")[1]
+    assert "version 1, serial 3" in text and "before: version 2" in text and "alarms    none" in text
+
+
+def test_a_promotion_that_is_refused_says_why(infra, aws, outputs):
+    register(aws, outputs, "third", status="PendingManualApproval")
+    assert "is PendingManualApproval; approve it" in infra("promote", "3", "--reason", "x")[2]
+    assert "is not in the registry" in infra("promote", "99", "--reason", "x")[2]
+    assert "neither the version of a model package" in infra("promote", "newest", "--reason", "x")[2]
+
+
+def test_dead_letters_go_back_to_their_queue_and_none_is_lost(infra, aws, outputs, no_consumers):
+    sqs, bodies = aws.client("sqs"), {json.dumps({"n": n}) for n in range(23)}
+    for body in bodies:
+        sqs.send_message(QueueUrl=outputs["BacklogDeadLetterQueueUrl"], MessageBody=body)
+    assert json.loads(infra("status", "--json")[1])["queues"]["backlog"]["dead"] == 23
+    status, said, progress = infra("redrive", "backlog")
+    assert (status, said) == (0, "23 dead letters are back in the backlog queue\n")
+    assert "23/23 messages" in progress
+    assert json.loads(infra("status", "--json")[1])["queues"]["backlog"] == {"waiting": 23, "in_flight": 0, "dead": 0}
+    found = set()
+    while messages := sqs.receive_message(QueueUrl=outputs["BacklogQueueUrl"], MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
+        found |= {message["Body"] for message in messages}
+    assert found == bodies
+    assert infra("redrive", "backlog")[1] == "There is no dead letter\n"
+
+
+def test_a_dead_letter_that_cannot_be_sent_stays_where_it_is(aws, outputs, monkeypatch):
+    from infra import operate
+    from infra.config import Config
+    from infra.errors import Fault
+    from infra.session import open_session
+
+    config = Config(endpoint_url=aws.endpoint)
+    sqs = aws.client("sqs")
+    sqs.send_message(QueueUrl=outputs["UploadsDeadLetterQueueUrl"], MessageBody="film")
+    refused = {"Failed": [{"Id": "0", "Message": "throttled", "SenderFault": False, "Code": "x"}]}
+    sqs.send_message_batch = lambda **_: refused
+    monkeypatch.setattr(operate, "client", lambda *_: sqs)
+    with pytest.raises(Fault, match=r"refused by .*cxr-uploads: throttled; they stay in .*cxr-uploads-dead"):
+        operate.redrive(open_session(config), config, outputs, "uploads")
+    attributes = sqs.get_queue_attributes(QueueUrl=outputs["UploadsDeadLetterQueueUrl"], AttributeNames=["All"])[
+        "Attributes"
+    ]
+    assert int(attributes["ApproximateNumberOfMessagesNotVisible"]) == 1
+
+
+def test_a_data_set_reaches_the_stacks_bucket(infra, aws, outputs, tmp_path):
+    for group in ("train/NORMAL", "train/PNEUMONIA", "test/NORMAL", "test/PNEUMONIA"):
+        (tmp_path / "films" / group).mkdir(parents=True)
+        for n in range(15):
+            (tmp_path / "films" / group / f"{n}.jpeg").write_bytes(b"film")
+    status, said, _ = infra("upload-dataset", "films", "--name", "small", "--limit", "20")
+    assert status == 0
+    assert f"s3://{outputs['DatasetsBucket']}/datasets/small/: train" in said
+    listed = aws.client("s3").list_objects_v2(Bucket=outputs["DatasetsBucket"], Prefix="datasets/small/")
+    assert listed["KeyCount"] == 20 + 4
+
+
+def test_nothing_is_deleted_without_being_asked(infra, monkeypatch):
+    assert "pass --yes if that is meant" in infra("destroy")[2]
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: "no")
+    assert "Nothing was deleted" in infra("destroy", "--delete-data")[2]
+    assert "cxr-service: CREATE_COMPLETE" in infra("status")[1] or "UPDATE_COMPLETE" in infra("status")[1]
+
+
+def test_destroying_the_service_keeps_data_and_a_deployment_brings_it_back(infra, aws, outputs):
+    aws.client("s3").put_object(Bucket=outputs["ResultsBucket"], Key="results/a.json", Body=b"{}")
+    assert infra("destroy", "--yes")[0] == 0
+    assert "cxr-service: absent" in infra("status")[1]
+    assert infra("deploy")[0] == 0
+    assert aws.client("s3").get_object(Bucket=outputs["ResultsBucket"], Key="results/a.json")["Body"].read() == b"{}"
+
+
+def test_destroying_the_data_leaves_nothing(infra, aws, outputs, monkeypatch):
+    s3 = aws.client("s3")
+    for n in range(3):
+        s3.put_object(Bucket=outputs["ResultsBucket"], Key="results/a.json", Body=str(n).encode())
+    s3.delete_object(Bucket=outputs["ResultsBucket"], Key="results/a.json")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: "cxr")
+    status, said, _ = infra("destroy", "--delete-data")
+    assert status == 0 and "cancel-key-deletion" in said
+    assert [b["Name"] for b in s3.list_buckets()["Buckets"]] == []
+    assert aws.client("ecr").describe_repositories()["repositories"] == []
+    assert aws.client("sqs").list_queues().get("QueueUrls", []) == []
+    assert "cxr-base: absent" in infra("status")[1]
+    assert infra("destroy", "--delete-data")[0] == 0, "a second run finds nothing to do"
+
+
+def test_after_everything_was_deleted_a_deployment_starts_anew(infra):
+    assert infra("deploy")[0] == 0
