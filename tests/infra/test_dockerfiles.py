@@ -1,0 +1,148 @@
+"""Both Dockerfiles as data: what they copy exists and suffices, and nothing stands between a signal and Python."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from infra.images import INFERENCE, ROOT, TRAINING
+
+IMAGES = {"inference_lambda": INFERENCE, "training_job": TRAINING}
+
+
+def instructions(image):
+    """(instruction, argument) in order, continuation lines joined."""
+    text = re.sub(r"^#.*\n", "", (ROOT / image.dockerfile).read_text(), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    return [tuple(line.split(None, 1)) for line in lines if line.strip()]
+
+
+def arguments(image, name):
+    return [argument for instruction, argument in instructions(image) if instruction == name]
+
+
+@pytest.fixture(params=IMAGES)
+def folder(request):
+    return request.param
+
+
+def test_the_base_comes_in_with_its_digest_at_build_time(folder):
+    found = instructions(IMAGES[folder])
+    assert found[0][0] == "ARG" and found[0][1].startswith("BASE=")
+    assert all(argument.split()[0] == "${BASE}" for argument in arguments(IMAGES[folder], "FROM"))
+
+
+def test_every_file_that_is_copied_exists(folder):
+    sources = [p.relative_to(ROOT).as_posix() for p in IMAGES[folder].sources()]
+    assert f"{folder}/requirements.txt" in sources and "cxr/film.py" in sources
+
+
+def test_what_is_copied_holds_every_module_of_ours_that_is_imported(folder):
+    ours = {p.name for p in ROOT.iterdir() if (p / "__init__.py").exists()} | {
+        "local_aws",
+        "dags",
+        "tests",
+        "benchmarks",
+    }
+    for path in IMAGES[folder].sources():
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+                used = {name.partition(".")[0] for name in names} & ours
+                assert used <= {"cxr", folder}, (path, used)
+
+
+def test_the_entry_point_is_python_itself(folder):
+    (entry,) = arguments(IMAGES[folder], "ENTRYPOINT")
+    words = json.loads(entry)  # exec form is JSON; shell form is not
+    assert words[0].startswith("python") and words[1] == "-m"
+    assert words[2] == {"inference_lambda": "awslambdaric", "training_job": "training_job"}[folder]
+
+
+def test_the_lambda_s_handler_exists():
+    (command,) = arguments(INFERENCE, "CMD")
+    module, _, function = json.loads(command)[0].rpartition(".")
+    source = ROOT / f"{module.replace('.', '/')}.py"
+    assert function in {node.name for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_requirements_are_installed_with_hashes_and_from_wheels_only(folder):
+    (install,) = [a for a in arguments(IMAGES[folder], "RUN") if "pip install" in a]
+    assert "--require-hashes" in install and "--only-binary :all:" in install and "--no-cache-dir" in install
+    assert "--no-compile" not in install
+    lines = (ROOT / folder / "requirements.txt").read_text().splitlines()
+    pinned = [line for line in lines if re.match(r"^[a-z0-9]", line)]
+    assert pinned and all(re.match(r"^[a-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^ ]+ (;.* )?\\$", line) for line in pinned)
+    assert sum("--hash=sha256:" in line for line in lines) >= len(pinned)
+
+
+def test_our_own_code_is_compiled(folder):
+    assert any("compileall" in a and "unchecked-hash" in a for a in arguments(IMAGES[folder], "RUN"))
+
+
+def test_the_image_says_what_it_is(folder):
+    labels = " ".join(arguments(IMAGES[folder], "LABEL"))
+    for name in ("title", "description", "base.name"):
+        assert f"org.opencontainers.image.{name}=" in labels
+
+
+def test_a_build_sends_only_what_it_copies(folder):
+    rules = (ROOT / f"{IMAGES[folder].dockerfile}.dockerignore").read_text().split()
+    assert rules[rules.index("*")] == "*"
+    assert {rule for rule in rules if rule.startswith("!")} == {"!cxr/", f"!{folder}/"}
+
+
+def test_no_tensorflow_in_the_lambda():
+    locked = (ROOT / "inference_lambda/requirements.txt").read_text()
+    assert not re.search(r"^(tensorflow|keras|torch|onnxruntime)\b", locked, re.MULTILINE)
+
+
+def test_no_secret_and_no_variable_that_could_hold_one(folder):
+    text = (ROOT / IMAGES[folder].dockerfile).read_text()
+    assert not re.search(r"(?i)password|secret|token|AWS_ACCESS", text)
+
+
+# ---------------------------------------------------------------- the requirements, installed
+
+LIMIT_MB = 250
+CHECKS = {
+    "inference_lambda": "import inference_lambda.handler, ai_edge_litert.interpreter, awslambdaric, boto3, pydicom",
+    "training_job": "import training_job.__main__, sklearn, matplotlib, ai_edge_litert.interpreter",
+}
+
+
+def megabytes(folder: Path) -> float:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink()) / 1e6
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(
+    not os.environ.get("CXR_BUILD_ENVIRONMENTS"), reason="1 GB to install; set CXR_BUILD_ENVIRONMENTS=1"
+)
+def test_the_requirements_alone_carry_the_entry_point(folder, tmp_path, record_property):
+    """Installs a lock into an environment of its own (the training one with the base image's TensorFlow) and imports."""
+    python = os.environ.get("CXR_PYTHON312", "3.12")  # the version of both base images
+    environment = tmp_path / "venv"
+    uv = ["uv"]
+    run = lambda *words, **options: subprocess.run(words, check=True, cwd=ROOT, **options)  # noqa: E731
+    run(*uv, "venv", "--quiet", "--python", python, str(environment))
+    install = [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(environment)]
+    run(*install, "--require-hashes", "--only-binary", ":all:", "-r", f"{folder}/requirements.txt")
+    (packages,) = environment.glob("lib/python3.12/site-packages")
+    size = megabytes(packages)
+    if folder == "training_job":
+        run(*install, "tensorflow-cpu==2.21.0", "keras==3.15.1")
+    inside = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    run(str(environment / "bin/python"), "-c", CHECKS[folder], env=inside)
+    if folder == "training_job":
+        run(str(environment / "bin/python"), "-m", "training_job", "--help", env=inside, stdout=subprocess.DEVNULL)
+    print(f"{folder}: {size:.0f} MB of packages with bytecode")
+    if folder == "inference_lambda":
+        assert size < LIMIT_MB
