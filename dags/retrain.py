@@ -48,7 +48,7 @@ TRAINING_JOB = {
     "RoleArn": "{{ var.json.cxr.training_role_arn }}",
     "HyperParameters": {name: f"{{{{ params.{name} | string | lower }}}}" for name in HYPERPARAMETERS},
     "InputDataConfig": [
-        channel("dataset", "s3://{{ var.json.cxr.datasets_bucket }}/{{ params.dataset }}"),
+        channel("dataset", "s3://{{ var.json.cxr.datasets_bucket }}/" + f"{{{{ {PLAN}['dataset'] }}}}"),
         channel("weights", f"{{{{ {PLAN}['weights_uri'] }}}}"),
         channel("champion", f"{{{{ {PLAN}['champion_uri'] }}}}"),
     ],
@@ -90,7 +90,7 @@ def retrain() -> None:
     """Validate, train, register, judge, compare, approve, promote, smoke-test; roll back on failure."""
     planned = plan()
     trained = TrainingOperator(task_id="train", config=TRAINING_JOB, check_interval="{{ params.check_interval }}")
-    registered = register(trained.output)
+    registered = register(planned, trained.output)
     judged = judge(registered)
     compared = compare(registered)
     approved = ApprovalSensor(task_id="approve", package_arn=registered["package_arn"], pending_since=judged, retries=0)
@@ -107,7 +107,8 @@ def plan() -> dict[str, Any]:
     """Check the dataset by its listing and decide which training job makes the model: an earlier one or a new one."""
     context, names = get_current_context(), settings()
     params, s3 = context["params"], client("s3")
-    found = dataset.read_listing(params["dataset"], dataset.listing(s3, names.datasets_bucket, params["dataset"]))
+    prefix = params["dataset"] or dataset.current(s3, names.datasets_bucket)
+    found = dataset.read_listing(prefix, dataset.listing(s3, names.datasets_bucket, prefix))
     headline(f"{found.prefix}: {found.counts}, ignored: {found.ignored or 'nothing'}")
     try:
         dataset.check(found, params["min_films"])
@@ -122,6 +123,7 @@ def plan() -> dict[str, Any]:
         headline(f"dataset, image and parameters are those of training job {earlier}: no GPU is paid for (see `force`)")
     return {
         "job": earlier or own,
+        "dataset": prefix,
         "fingerprint": mark,
         "counts": found.counts,
         "weights_uri": weights_uri,
@@ -150,9 +152,9 @@ def _earlier_job(s3: Any, bucket: str, mark: str) -> str | None:
 
 
 @task
-def register(trained: dict[str, Any]) -> dict[str, Any]:
+def register(planned: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
     """Unpack and verify the job's bundle, put it beside models/<job>/bundle.json and register it, pending approval."""
-    context, names = get_current_context(), settings()
+    names = settings()
     s3, job = client("s3"), trained["job"]
     try:
         reference = bundle.publish(s3, trained["model_data"], names.models_bucket, f"models/{job}/")
@@ -175,7 +177,7 @@ def register(trained: dict[str, Any]) -> dict[str, Any]:
             "code_version": str(manifest["code_version"]),
         },
     )  # fmt: skip
-    mark = context["ti"].xcom_pull(task_ids="plan")["fingerprint"]
+    mark = planned["fingerprint"]
     record = json.dumps({"job": job}).encode()
     s3.put_object(Bucket=names.models_bucket, Key=f"training/fingerprints/{mark}.json", Body=record)
     headline(f"model package {registry.version(package_arn)}: {package_arn}")
@@ -183,6 +185,7 @@ def register(trained: dict[str, Any]) -> dict[str, Any]:
         "package_arn": package_arn,
         "version": registry.version(package_arn),
         "job": job,
+        "dataset": planned["dataset"],
         "bundle": reference,
         "model_sha256": manifest["files"]["model.tflite"]["sha256"],
         "threshold": manifest["threshold"],
@@ -214,11 +217,7 @@ def compare(model: dict[str, Any]) -> str:
     s3, names = client("s3"), settings()
     champion = pointer.read(s3, names.models_bucket)
     served = pointer.served_as(s3, names.models_bucket, model["bundle"]["sha256"])
-    if (
-        served is not None
-        and champion is not None
-        and champion.document["bundle"]["sha256"] != model["bundle"]["sha256"]
-    ):
+    if champion and served not in (None, champion.serial):
         skip(
             f"model {model['version']} served as serial {served} and was replaced since; an unchanged dataset is no "
             f"reason to go back (`python -m infra promote` does)"
@@ -306,7 +305,7 @@ def smoke_test(model: dict[str, Any]) -> float:
     params, s3 = context["params"], client("s3")
     predictions = s3.get_object(Bucket=model["bundle"]["bucket"], Key=f"models/{model['job']}/predictions.csv")
     places = smoke.Places(
-        names.datasets_bucket, params["dataset"], names.uploads_bucket, names.results_bucket, names.function_name
+        names.datasets_bucket, model["dataset"], names.uploads_bucket, names.results_bucket, names.function_name
     )
     function = client("lambda", read_timeout=900, retries={"max_attempts": 0})
     golden = smoke.choose(predictions["Body"].read(), params["smoke_films"])

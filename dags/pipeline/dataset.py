@@ -6,13 +6,20 @@ The digest covers name, size and ETag of every film, so that it changes with any
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.clients import error_code
+
 CLASSES = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "test")
 FILM_SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm", ".dicom")
+
+
+CURRENT = "datasets/current.json"
+FIRST = "datasets/chest_xray/"
 
 
 class DatasetRefused(Exception):
@@ -67,6 +74,22 @@ def _junk(relative: str, size: int) -> str | None:
     if "." in parts[2] and not parts[2].lower().endswith(FILM_SUFFIXES):
         return "neither " + ", ".join(FILM_SUFFIXES) + " nor without a suffix (DICOM)"
     return None
+
+
+def current(s3: Any, bucket: str) -> str:
+    """Return the prefix of the dataset that is trained on where none is named."""
+    try:
+        body = s3.get_object(Bucket=bucket, Key=CURRENT)["Body"].read()
+    except s3.exceptions.ClientError as error:
+        if error_code(error) in ("NoSuchKey", "404"):
+            return FIRST
+        raise
+    return str(json.loads(body)["prefix"])
+
+
+def make_current(s3: Any, bucket: str, prefix: str) -> None:
+    """Name the dataset that is trained on where none is named."""
+    s3.put_object(Bucket=bucket, Key=CURRENT, Body=json.dumps({"prefix": prefix}).encode())
 
 
 def digest_of(objects: Iterable[dict[str, Any]], suffix: str) -> tuple[str, int]:

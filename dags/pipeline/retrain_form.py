@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Any
 
 from airflow.sdk import Param
@@ -32,8 +33,9 @@ DATA, MODEL, COMPUTE, GATE, DECISION = "1 Data", "2 Model", "3 Compute", "4 Qual
 
 FORM: dict[str, Param] = {
     "dataset": Param(
-        "datasets/chest_xray/", type="string", pattern="^datasets/[^/]+/([^/]+/)*$", title="Dataset", section=DATA,
-        description="Prefix in the datasets bucket that holds train/ and test/, with a slash at the end.",
+        "", type="string", pattern="^(datasets/([^/]+/)+)?$", title="Dataset", section=DATA,
+        description="Prefix in the datasets bucket that holds train/ and test/, with a slash at the end. Empty: the "
+        "current one (the newest corrected version, at first datasets/chest_xray/).",
     ),
     "min_films": _whole(20, 1, 100000, "Fewest films", "Of each class in each split; fewer stop the run.", DATA),
     "force": Param(
@@ -101,6 +103,18 @@ FORM: dict[str, Param] = {
         0.02, 0, 1, "Golden tolerance", "Largest difference of probability; CPUs round int8 differently.", DECISION
     ),
 }  # fmt: skip
+
+
+def with_defaults(form: dict[str, Param], defaults: dict[str, Any]) -> dict[str, Param]:
+    """Return the form with other defaults, for an installation where production's make no sense (a laptop)."""
+    unknown = sorted(set(defaults) - set(form))
+    if unknown:
+        raise ValueError(f"CXR_RETRAIN_DEFAULTS names unknown parameters: {', '.join(unknown)}")
+    changed = {name: Param(value, form[name].description, **form[name].schema) for name, value in defaults.items()}
+    return {**form, **changed}
+
+
+FORM = with_defaults(FORM, json.loads(os.environ.get("CXR_RETRAIN_DEFAULTS", "{}")))
 
 
 def hyperparameters(params: dict[str, Any]) -> dict[str, str]:

@@ -5,14 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Variable
+from airflow.timetables.assets import AssetOrTimeSchedule
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from pipeline.assets import DRIFT
 
 DEFAULT = "@weekly"
+ON_DRIFT = "drift"
 
 
 def retrain_schedule() -> Any:
-    """Return the schedule: a cron expression or preset, or None for ``none``; weekly where no Variable can be read."""
+    """Return the schedule that the Variable asks for; weekly where no Variable can be read.
+
+    ``none``: by hand only. ``drift``: when the report raises an alarm. A cron expression or preset, alone or followed
+    by ``or drift``: then, and when the report raises an alarm.
+    """
     try:
         chosen = str(Variable.get("retrain_schedule", default=DEFAULT)).strip()
     except Exception:  # a parser without a database must show the same DAG
         chosen = DEFAULT
-    return None if chosen.lower() in ("", "none", "null") else chosen
+    return schedule_of(chosen)
+
+
+def schedule_of(text: str) -> Any:
+    """Turn the Variable's text into what ``@dag(schedule=...)`` takes."""
+    time, _, asset = text.partition(" or ")
+    if text.lower() in ("", "none", "null"):
+        return None
+    if text == ON_DRIFT:
+        return [DRIFT]
+    if not asset:
+        return time
+    if asset.strip() != ON_DRIFT:
+        raise ValueError(f"retrain_schedule is {text!r}; after `or` only `{ON_DRIFT}` is known")
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(time.strip(), timezone="UTC"), assets=[DRIFT])

@@ -1,0 +1,69 @@
+"""Turn a radiologist's corrections into a new dataset version, ready for the next retraining."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task
+from pipeline import bundle, corrections, dataset
+from pipeline.clients import client
+from pipeline.outcome import fail, headline
+from pipeline.settings import settings
+
+FORM = {
+    "corrections": Param(
+        "", type="string", title="Corrections", format="multiline",
+        description="CSV with the columns key and label (NORMAL or PNEUMONIA), pasted here; or its s3:// address.",
+    ),
+    "dataset": Param(
+        "", type="string", pattern="^(datasets/([^/]+/)+)?$", title="Dataset to correct",
+        description="Prefix with a slash at the end. Empty: the current one.",
+    ),
+    "use_it": Param(
+        True, type="boolean", title="Retrain with it",
+        description="Make the new version the current one, which `retrain` takes where its form names none.",
+    ),
+}  # fmt: skip
+
+
+@dag(
+    dag_id="correct_labels",
+    doc_md=__doc__,
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    max_active_runs=1,
+    params=FORM,
+    default_args={"owner": "imaging", "retries": 0, "retry_delay": timedelta(seconds=30)},
+    tags=["cxr", "training"],
+)
+def correct_labels() -> None:
+    """Copy the dataset, add the corrected films to its train split."""
+    new_version()
+
+
+@task
+def new_version() -> dict[str, Any]:
+    """Write the next version of the dataset; nothing is written where a line of the corrections is wrong."""
+    names, params, s3 = settings(), get_current_context()["params"], client("s3")
+    text = params["corrections"].strip()
+    content = text.encode()
+    if text.startswith("s3://"):
+        bucket, key = bundle.split_uri(text)
+        content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    base = params["dataset"] or dataset.current(s3, names.datasets_bucket)
+    try:
+        made = corrections.make_version(
+            s3, names.datasets_bucket, names.uploads_bucket, base, corrections.read(content)
+        )
+    except corrections.CorrectionsRefused as refused:
+        fail(f"no new dataset version: {refused}")
+    if params["use_it"]:
+        dataset.make_current(s3, names.datasets_bucket, made.prefix)
+    left = f"; left out, for they are test films: {', '.join(made.test_films)}" if made.test_films else ""
+    headline(f"{made.prefix}: {made.copied} films of {base} and {made.added} corrected ones{left}")
+    return asdict(made)
+
+
+correct_labels()

@@ -1,0 +1,92 @@
+"""What a person made in the local AWS survives a restart: datasets, uploads, models, reports, the registry's record.
+
+Results are not kept: the uploads come back as new objects, so their events have them answered again, by the model that
+serves. Training jobs are not kept either: their bundles are.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from local_aws.server import LocalAWS
+
+KEPT = (
+    ("datasets_bucket", ""),
+    ("models_bucket", "models/"),
+    ("results_bucket", "reports/"),
+    ("uploads_bucket", ""),
+)
+POINTER = "models/current.json"
+RECORD = (
+    "ModelPackageDescription", "ModelApprovalStatus", "ApprovalDescription", "InferenceSpecification", "ModelMetrics",
+    "CustomerMetadataProperties",
+)  # fmt: skip
+
+
+def save(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> None:
+    """Write the current objects and model packages to ``folder``, all or nothing."""
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    objects = aws.objects()
+    for alias, prefix in KEPT:
+        (fresh / alias).mkdir(parents=True)
+        for key in objects.keys(settings[alias], prefix):
+            content = objects.read(settings[alias], key)
+            if content is not None and not key.startswith("_smoke/"):
+                (fresh / alias / _file_name(key)).write_bytes(content)
+    packages = [_package(aws, arn) for arn in _packages(aws, settings["model_package_group"])]
+    (fresh / "packages.json").write_text(json.dumps(packages, indent=2))
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+
+
+def restore(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> bool:
+    """Put back what `save` wrote; whether there was anything."""
+    if not folder.is_dir():
+        return False
+    sagemaker, s3 = aws.client("sagemaker"), aws.client("s3")
+    for package in json.loads((folder / "packages.json").read_text()):
+        sagemaker.create_model_package(ModelPackageGroupName=settings["model_package_group"], **package)
+    versions: dict[str, str] = {}
+    for alias, _ in KEPT:
+        for path in sorted((folder / alias).iterdir()):
+            key, body = unquote(path.name), path.read_bytes()
+            if (alias, key) != ("models_bucket", POINTER):
+                answer = s3.put_object(Bucket=settings[alias], Key=key, Body=body)
+                versions[f"{alias}/{key}"] = answer["VersionId"]
+        pointer = folder / alias / _file_name(POINTER)
+        if alias == "models_bucket" and pointer.exists():
+            _restore_pointer(s3, settings[alias], json.loads(pointer.read_text()), versions)
+    return True
+
+
+def _restore_pointer(s3: Any, bucket: str, document: dict[str, Any], versions: Mapping[str, str]) -> None:
+    """Write the pointer with the version ids that its bundles have now."""
+    for served in filter(None, (document, document["previous"])):
+        served["bundle"]["version_id"] = versions[f"models_bucket/{served['bundle']['key']}"]
+    s3.put_object(Bucket=bucket, Key=POINTER, Body=json.dumps(document, indent=2).encode())
+
+
+def _packages(aws: LocalAWS, group: str) -> Iterator[str]:
+    pages = (
+        aws.client("sagemaker")
+        .get_paginator("list_model_packages")
+        .paginate(ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Ascending")
+    )
+    for page in pages:
+        yield from (package["ModelPackageArn"] for package in page["ModelPackageSummaryList"])
+
+
+def _package(aws: LocalAWS, arn: str) -> dict[str, Any]:
+    described = aws.client("sagemaker").describe_model_package(ModelPackageName=arn)
+    return {name: described[name] for name in RECORD if described.get(name)}
+
+
+def _file_name(key: str) -> str:
+    """A key as one file name; keys are at most 1,024 bytes, and those of films far below a file system's 255."""
+    return quote(key, safe="")

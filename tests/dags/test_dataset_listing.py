@@ -1,0 +1,69 @@
+"""A dataset is judged by its listing: junk is counted, poor datasets are refused with the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pipeline.dataset import DatasetRefused, check, read_listing
+
+PREFIX = "datasets/x/"
+
+
+def films(n: int = 3, prefix: str = PREFIX) -> list[dict[str, Any]]:
+    return [
+        {"Key": f"{prefix}{split}/{label}/{i}.jpeg", "Size": 10, "ETag": f'"{split}{label}{i}"'}
+        for split in ("train", "test")
+        for label in ("NORMAL", "PNEUMONIA")
+        for i in range(n)
+    ]
+
+
+def one(key: str, size: int = 5) -> dict[str, Any]:
+    return {"Key": PREFIX + key, "Size": size, "ETag": '"e"'}
+
+
+def test_films_are_counted_by_split_and_class() -> None:
+    found = read_listing(PREFIX, films(3))
+    assert found.counts == {s: {"NORMAL": 3, "PNEUMONIA": 3} for s in ("train", "test")}
+    check(found, 3)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "__MACOSX/train/NORMAL/._1.jpeg", "train/NORMAL/.DS_Store", "train/NORMAL/Thumbs.db", "val/NORMAL/1.jpeg",
+        "train/OTHER/1.jpeg", "train/NORMAL/deep/1.jpeg", "readme.txt", "train/NORMAL/notes.txt", "patients.csv",
+    ],
+)  # fmt: skip
+def test_junk_is_counted_and_not_read(key: str) -> None:
+    found = read_listing(PREFIX, [*films(), one(key)])
+    assert sum(found.ignored.values()) == 1
+    assert found.digest == read_listing(PREFIX, films()).digest
+
+
+def test_a_nested_archive_is_refused_with_the_prefix_to_use() -> None:
+    with pytest.raises(DatasetRefused, match="use datasets/x/chest_xray/"):
+        check(read_listing(PREFIX, films(prefix=f"{PREFIX}chest_xray/")), 1)
+
+
+def test_too_few_films_are_refused_with_the_numbers() -> None:
+    with pytest.raises(DatasetRefused, match="train/NORMAL: 3.*at least 4"):
+        check(read_listing(PREFIX, films(3)), 4)
+
+
+def test_an_empty_film_is_no_film() -> None:
+    assert read_listing(PREFIX, [one("train/NORMAL/1.jpeg", size=0)]).ignored == {"empty object": 1}
+
+
+def test_a_dicom_file_without_a_suffix_is_a_film() -> None:
+    assert read_listing(PREFIX, [one("train/NORMAL/IM0001")]).counts["train"]["NORMAL"] == 1
+
+
+def test_the_digest_changes_with_any_film_and_not_with_the_order() -> None:
+    base = read_listing(PREFIX, films()).digest
+    assert read_listing(PREFIX, list(reversed(films()))).digest == base
+    changed = films()
+    changed[4]["ETag"] = '"other"'
+    assert read_listing(PREFIX, changed).digest != base
+    assert read_listing(PREFIX, films()[1:]).digest != base
