@@ -118,6 +118,15 @@ CHECKS = {
 }
 
 
+def run(*words: str, **options) -> None:
+    subprocess.run(words, check=True, cwd=ROOT, **options)
+
+
+def removed(image) -> list[str]:
+    """Patterns, relative to the packages, of what the Dockerfile deletes from them."""
+    return [pattern for a in arguments(image, "RUN") if "rm -rf" in a for pattern in a.partition("rm -rf")[2].split()]
+
+
 def megabytes(folder: Path) -> float:
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink()) / 1e6
 
@@ -126,16 +135,18 @@ def megabytes(folder: Path) -> float:
 @pytest.mark.skipif(
     not os.environ.get("CXR_BUILD_ENVIRONMENTS"), reason="1 GB to install; set CXR_BUILD_ENVIRONMENTS=1"
 )
-def test_the_requirements_alone_carry_the_entry_point(folder, tmp_path, record_property):
-    """Installs a lock into an environment of its own (the training one with the base image's TensorFlow) and imports."""
+def test_the_requirements_alone_carry_the_entry_point(folder, tmp_path):
+    """In an environment of its own; the training one gets the base image's TensorFlow added."""
     python = os.environ.get("CXR_PYTHON312", "3.12")  # the version of both base images
     environment = tmp_path / "venv"
-    uv = ["uv"]
-    run = lambda *words, **options: subprocess.run(words, check=True, cwd=ROOT, **options)  # noqa: E731
-    run(*uv, "venv", "--quiet", "--python", python, str(environment))
-    install = [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(environment)]
+    run("uv", "venv", "--quiet", "--python", python, str(environment))
+    install = ["uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(environment)]
     run(*install, "--require-hashes", "--only-binary", ":all:", "-r", f"{folder}/requirements.txt")
     (packages,) = environment.glob("lib/python3.12/site-packages")
+    for unneeded in removed(IMAGES[folder]):
+        found = list(packages.glob(unneeded))
+        assert found, f"{unneeded} is not there any more; take it out of the Dockerfile"
+        run("rm", "-r", *map(str, found))
     size = megabytes(packages)
     if folder == "training_job":
         run(*install, "tensorflow-cpu==2.21.0", "keras==3.15.1")
