@@ -59,9 +59,9 @@ class Job:
         facts = self._weights_facts(weights, learned.network)
         return Results(self, dataset, learned.network, served, learned.histories, facts).write()
 
-    def fingerprint(self, dataset: Dataset, weights_sha256: str) -> str:
+    def fingerprint(self, dataset: Dataset, weights_sha256: str, engine: str) -> str:
         """What a checkpoint must share with the job that takes it up."""
-        facts = [self.settings.as_dict(), dataset.digest, weights_sha256]
+        facts = [self.settings.as_dict(), dataset.digest, weights_sha256, engine]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def augmented_copies(self, dataset: Dataset) -> list[np.ndarray]:

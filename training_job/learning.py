@@ -51,7 +51,7 @@ def learn(job: Job, dataset: Dataset, weights: str | Path | None, devices: Devic
         inputs = _inputs(job, dataset, net, pixels, engine)
     if "embedding" in inputs:
         net.standardize(inputs["embedding"][0][dataset.rows["train"]])
-    checkpoints = Checkpoints(job.container.checkpoints, job.fingerprint(dataset, net.weights_sha256))
+    checkpoints = Checkpoints(job.container.checkpoints, job.fingerprint(dataset, net.weights_sha256, engine))
     histories: dict[str, list[dict[str, float]]] = {}
     start = net.head.feature
     with job.clock.stage("head"):
