@@ -19,6 +19,7 @@ from cxr.film import MAX_BYTES
 from cxr.verdict import Limits
 from inference_lambda import result as results
 from inference_lambda.examination import Examination, examine, too_large
+from inference_lambda.model import GOLDEN_FILMS
 
 DEFAULT_BUNDLE = Path("build/demo/bundle")
 FILES = ("model.tflite", "golden.npz")
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         bundle = read_bundle(options.bundle, FILES)
         engine = Engine(options.bundle / "model.tflite", options.threads)
-        engine.check_golden(options.bundle / "golden.npz")
+        engine.check_golden(options.bundle / "golden.npz", GOLDEN_FILMS)
     except (BundleError, EngineError, OSError) as error:
         print(f"{options.bundle}: {error}", file=sys.stderr)
         return 2

@@ -48,6 +48,16 @@ def test_the_golden_films_pass_on_an_intact_model(engine, tiny):
     engine.check_golden(tiny.golden())
 
 
+def test_a_cold_start_may_run_fewer_golden_films(engine, tiny):
+    arrays = dict(np.load(io.BytesIO(tiny.golden())))
+    arrays["probability"][2] = 0.123
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    engine.check_golden(stream.getvalue(), at_most=2)
+    with pytest.raises(EngineError):
+        engine.check_golden(stream.getvalue())
+
+
 def test_another_model_fails_the_golden_films(engine, tiny):
     with pytest.raises(EngineError, match="golden probability"):
         engine.check_golden(tiny.golden(slope=-12.0))
