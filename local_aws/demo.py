@@ -259,7 +259,7 @@ def follow(line: str) -> str | None:
 def demo(arguments: argparse.Namespace, narrator: Narrator) -> dict[str, Any]:
     """Run every step; return the summary. Raises DemoFailed, or what the failing step raised."""
     started = time.monotonic()
-    build: Path = arguments.build
+    build: Path = arguments.build.resolve()
     weights = resolve_weights(arguments.weights)
     if weights.warning:
         narrator.warn(weights.warning)
@@ -330,7 +330,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         narrator.console.print("stopped; nothing is left running", markup=False)
         return 130
-    except (DemoFailed, ValueError, Fault) as error:
+    except (DemoFailed, RuntimeError, ValueError, Fault) as error:
         narrator.console.print(f"demo failed: {error}", style="bold red", markup=False)
         return 1
     narrator.console.print_json(json.dumps(told))
