@@ -75,7 +75,18 @@ def test_reading_says_nothing_to_logs_or_warnings(poison, caplog, capfd):
     assert not warned
 
 
-def test_the_table_in_the_docs_is_the_corpus(poison):
+def test_every_field_of_the_result_is_explained(poison):
+    schema = json.loads((Path(__file__).parents[2] / "cxr" / "result.schema.json").read_text())
+    text = poison.docs.read_text()
+    fields = []
+    for name, kind in schema["properties"].items():
+        inner = kind.get("properties", {})
+        nested = inner if name in ("image", "model", "ood", "heatmap") else {}
+        fields += [f"`{name}.{field}`" for field in nested] or [f"`{name}`"]
+    assert not [field for field in fields if field not in text]
+
+
+def test_the_tables_in_the_docs_are_current(poison):
     text = poison.docs.read_text()
     assert text == poison.rendered(text, poison.files), "run: python tests/poison/poison_corpus.py --docs"
 

@@ -1,0 +1,277 @@
+"""Speed, memory, cold start and cost of one film: `python -m benchmarks.inference [--bundle DIR] [--rounds N]`.
+
+Every engine runs in a process of its own with one thread; the rounds take turns, so that a busy minute of the machine
+hits all of them. Without a bundle the network has random weights: as fast, but the agreement of the engines then says
+little. ONNX Runtime and OpenVINO take part where they are installed:
+
+    uv pip install --python .venv/bin/python --target build/bench-engines -r benchmarks/requirements.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engines import ENGINES, FILM, INT8, available, median
+from benchmarks.record import ROOT, record
+
+DEFAULT_BUNDLE = ROOT / "build" / "demo" / "bundle"
+GOP_PER_FILM = 30.69
+"""Multiplications and additions of VGG16's convolutions at 224x224: 15,346,630,656 of each."""
+REQUIRED = {
+    "infer_of_keras_predict": 0.20,
+    "decode_of_infer": 0.25,
+    "handler_of_infer": 1.5,
+    "peak_rss_mb": 250.0,
+    "cold_start_of_tensorflow": 0.25,
+}
+"""Upper limits; the first holds on chips with int8 dot products (VNNI) only."""
+AHEAD = 0.15
+"""An engine that is this much faster than LiteRT is worth a sentence."""
+PRICE = {
+    "x86_64_per_gb_s": 0.0000166667,
+    "arm64_per_gb_s": 0.0000133334,
+    "per_million_requests": 0.20,
+    "s3_ms_per_film": 60.0,
+    "s3_requests_per_film": {"get": 2, "put": 2},
+    "per_million_get": 0.40,
+    "per_million_put": 5.00,
+    "region": "us-east-1, list prices from memory",
+}
+"""Assumptions of the cost table, in dollars; they are repeated beside it."""
+MB_PER_VCPU = 1769
+MEMORY_MB = (512, 1024, 1769, 3538)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__)
+    parser.add_argument(
+        "--bundle", type=Path, help=f"unpacked bundle with model.keras (default: {DEFAULT_BUNDLE} if there)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="turns that every engine takes (5)")
+    parser.add_argument("--runs", type=int, default=20, help="films per turn (20)")
+    options = parser.parse_args(argv)
+    bundle = options.bundle or (DEFAULT_BUNDLE if (DEFAULT_BUNDLE / "model.keras").is_file() else None)
+    with tempfile.TemporaryDirectory(prefix="cxr-bench-") as name:
+        folder = Path(name)
+        say("writing every engine's file of one network")
+        network = worker("prepare", folder, *(["--bundle", str(bundle)] if bundle else []))
+        engines = measure_engines(folder, options.rounds, options.runs)
+        function = measure_function(folder, options.rounds, options.runs)
+        cold = measure_cold_starts(folder, options.rounds)
+        sizes = {"litert_int8_mb": round((folder / INT8).stat().st_size / 1e6, 1)}
+    peak = int8_peak()
+    payload = {
+        "network": {**network, **sizes, "bundle": bundle is not None, "gop_per_film": GOP_PER_FILM},
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "engines": engines,
+        "function": function,
+        "cold_start": cold,
+        "int8_peak": {**peak, **fractions(engines, peak)},
+        "agreement": agreement(engines),
+        "required": judged(engines, function, cold),
+        "ahead_of_litert": ahead(engines),
+        "cost": {"assumptions": PRICE, "rows": costs(function)},
+    }
+    for values in engines.values():
+        values.pop("probabilities", None)
+    print(summary(payload))
+    print(record("inference", payload))
+    return 0
+
+
+def worker(task: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """What one process measured. Raises RuntimeError with its last words if it failed."""
+    command = [sys.executable, "-m", "benchmarks.engines", task, str(folder), *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=single_threaded(), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{task} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def single_threaded() -> dict[str, str]:
+    """TensorFlow's oneDNN and numpy read these; the engines' own settings say the same."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def measure_engines(folder: Path, rounds: int, runs: int) -> dict[str, dict[str, Any]]:
+    """name -> medians (ms) over all rounds, peak memory, probabilities of the comparison films; None if not
+    installed.
+    """
+    collected: dict[str, list[dict[str, Any]]] = {name: [] for name in ENGINES if available(name)}
+    for number in range(rounds):
+        for name, turns in collected.items():
+            say(f"round {number + 1} of {rounds}: {name}")
+            turns.append(worker(name, folder, "--runs", str(runs)))
+    return {name: merged(turns) for name, turns in collected.items()}
+
+
+def merged(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    wall = [value for turn in turns for value in turn["wall_ms"]]
+    cpu = [value for turn in turns for value in turn["cpu_ms"]]
+    return {
+        "infer_ms": median(wall),
+        "infer_min_ms": min(wall),
+        "cpu_ms": median(cpu),
+        "load_ms": median([turn["load_ms"] for turn in turns]),
+        "peak_rss_mb": max(turn["peak_rss_mb"] for turn in turns),
+        "n": len(wall),
+        "probabilities": turns[0]["probabilities"],
+    }
+
+
+def measure_function(folder: Path, rounds: int, runs: int) -> dict[str, Any]:
+    """Steps of the Lambda function on a 2000x1500 JPEG with one and two threads; S3 is a dictionary."""
+    answer: dict[str, Any] = {}
+    for threads in (1, 2):
+        say(f"the function with {threads} thread{'s' * (threads > 1)}")
+        turns = [worker("function", folder, "--threads", str(threads), "--runs", str(runs)) for _ in range(rounds)]
+        answer[f"threads_{threads}"] = {
+            "wall_ms": {step: median(pooled(turns, step, "wall_ms")) for step in turns[0]["steps"]},
+            "cpu_ms": {step: median(pooled(turns, step, "cpu_ms")) for step in turns[0]["steps"]},
+            "peak_rss_mb": max(turn["peak_rss_mb"] for turn in turns),
+            "n": rounds * runs,
+        }
+    return answer
+
+
+def pooled(turns: list[dict[str, Any]], step: str, kind: str) -> list[float]:
+    return [value for turn in turns for value in turn["steps"][step][kind]]
+
+
+def measure_cold_starts(folder: Path, rounds: int) -> dict[str, Any]:
+    """Process start to first verdict, model on disk, ms of wall and CPU; the golden self-test is part of ours."""
+    ours = [sys.executable, "-m", "inference_lambda.classify", str(folder / FILM), "--bundle", str(folder / "bundle")]
+    theirs = [sys.executable, "-m", "benchmarks.engines", "first_verdict", str(folder)]
+    times: dict[str, list[tuple[float, float]]] = {"function": [], "tensorflow": []}
+    for number in range(rounds + 1):
+        for name, command in (("function", ours), ("tensorflow", theirs)):
+            say(f"cold start {number} of {rounds}: {name}")
+            took = timed_process(command)
+            if number:
+                times[name].append(took)
+    return {
+        name: {
+            "wall_ms": median([wall for wall, _ in values]),
+            "cpu_ms": median([cpu for _, cpu in values]),
+            "n": rounds,
+        }
+        for name, values in times.items()
+    }
+
+
+def timed_process(command: list[str]) -> tuple[float, float]:
+    before, started = os.times(), time.perf_counter()
+    subprocess.run(command, cwd=ROOT, env=single_threaded(), check=True, capture_output=True)
+    wall, after = time.perf_counter() - started, os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return wall * 1000, cpu * 1000
+
+
+def int8_peak() -> dict[str, Any]:
+    """Gop/s of int8 multiply-adds on one core, by benchmarks/int8_peak.c; None without a C compiler."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "peak"
+        compiler = ["cc", "-O3", "-march=native", str(ROOT / "benchmarks" / "int8_peak.c"), "-o", str(program)]
+        try:
+            subprocess.run(compiler, check=True, capture_output=True)
+            instruction, speed = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()
+        except (OSError, subprocess.CalledProcessError):
+            return {"instruction": None, "gop_per_s": None}
+    return {"instruction": instruction, "gop_per_s": float(speed) or None}
+
+
+def fractions(engines: dict[str, dict[str, Any]], peak: dict[str, Any]) -> dict[str, float]:
+    """Share of the peak that each int8 engine reaches, by CPU time."""
+    if not peak["gop_per_s"]:
+        return {}
+    return {
+        f"{name}_fraction": round(GOP_PER_FILM / (values["cpu_ms"] / 1000) / peak["gop_per_s"], 3)
+        for name, values in engines.items()
+        if name.endswith("int8")
+    }
+
+
+def agreement(engines: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Against Keras on the comparison films: largest difference of probability, and labels that differ at 0.5."""
+    reference = engines["keras_predict"]["probabilities"]
+    said = {}
+    for name, values in engines.items():
+        pairs = list(zip(values["probabilities"], reference, strict=True))
+        said[name] = {
+            "max_abs": round(max(abs(ours - theirs) for ours, theirs in pairs), 5),
+            "labels_differ": sum((ours >= 0.5) != (theirs >= 0.5) for ours, theirs in pairs),
+            "n": len(pairs),
+        }
+    return said
+
+
+def judged(engines: dict[str, Any], function: dict[str, Any], cold: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each requirement with its value and whether it holds."""
+    one = function["threads_1"]
+    steps = one["wall_ms"]
+    values = {
+        "infer_of_keras_predict": engines["litert_int8"]["infer_ms"] / engines["keras_predict"]["infer_ms"],
+        "decode_of_infer": steps["decode"] / steps["infer"],
+        "handler_of_infer": steps["handler"] / steps["infer"],
+        "peak_rss_mb": one["peak_rss_mb"],
+        "cold_start_of_tensorflow": cold["function"]["wall_ms"] / cold["tensorflow"]["wall_ms"],
+    }
+    return {
+        name: {"value": round(value, 3), "limit": REQUIRED[name], "met": value <= REQUIRED[name]}
+        for name, value in values.items()
+    }
+
+
+def ahead(engines: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Engines at least AHEAD faster than LiteRT int8, with their time as a share of LiteRT's."""
+    ours = engines["litert_int8"]["infer_ms"]
+    shares = {name: round(values["infer_ms"] / ours, 3) for name, values in engines.items() if name != "litert_int8"}
+    return {name: share for name, share in shares.items() if share <= 1 - AHEAD}
+
+
+def costs(function: dict[str, Any]) -> list[dict[str, Any]]:
+    """Dollars per million films: measured handler time plus assumed S3 time, by memory size and architecture."""
+    one, two = (function[f"threads_{threads}"]["wall_ms"]["handler"] for threads in (1, 2))
+    per_film = PRICE["s3_requests_per_film"]
+    s3 = per_film["get"] * PRICE["per_million_get"] + per_film["put"] * PRICE["per_million_put"]
+    rows = []
+    for memory in MEMORY_MB:
+        handler = two if memory >= 2 * MB_PER_VCPU else one * max(1.0, MB_PER_VCPU / memory)
+        milliseconds = handler + PRICE["s3_ms_per_film"]
+        row: dict[str, Any] = {"memory_mb": memory, "ms_per_film": round(milliseconds)}
+        for architecture in ("x86_64", "arm64"):
+            compute = milliseconds / 1000 * memory / 1024 * PRICE[f"{architecture}_per_gb_s"] * 1e6
+            row[f"{architecture}_dollars"] = round(compute + PRICE["per_million_requests"], 2)
+        rows.append(
+            {**row, "s3_requests_dollars": round(s3, 2), "arm64_is": "the x86 time at arm64's price, not measured"}
+        )
+    return rows
+
+
+def summary(payload: dict[str, Any]) -> str:
+    lines = [f"{'engine':18} {'ms':>8} {'CPU ms':>8} {'RSS MB':>8}"]
+    for name, values in payload["engines"].items():
+        lines.append(f"{name:18} {values['infer_ms']:8.1f} {values['cpu_ms']:8.1f} {values['peak_rss_mb']:8.0f}")
+    steps = payload["function"]["threads_1"]["wall_ms"]
+    lines.append("function: " + ", ".join(f"{step} {value:.1f} ms" for step, value in steps.items()))
+    cold = payload["cold_start"]
+    lines.append("cold start: " + ", ".join(f"{name} {values['wall_ms']:.0f} ms" for name, values in cold.items()))
+    for name, check in payload["required"].items():
+        lines.append(f"{'ok ' if check['met'] else 'NOT'} {name}: {check['value']} (limit {check['limit']})")
+    return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
