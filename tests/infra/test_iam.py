@@ -111,6 +111,9 @@ ALLOWED = {
         s3:GetObject results/results/ward/person1.jpeg.json
         s3:GetObject models/training/job/output/model.tar.gz
         s3:GetObject models/models/current.json
+        s3:GetObjectVersion models/models/current.json
+        s3:ListBucketVersions models
+        s3:PutObject datasets/datasets/current.json
         s3:PutObject datasets/datasets/corrected/train/NORMAL/a.jpeg
         s3:PutObject models/models/job/bundle.json
         s3:PutObject models/training/fingerprints/abc.json

@@ -107,7 +107,9 @@ def test_dead_letters_go_back_to_their_queue_and_none_is_lost(infra, aws, output
     assert "23/23 messages" in progress
     assert json.loads(infra("status", "--json")[1])["queues"]["backlog"] == {"waiting": 23, "in_flight": 0, "dead": 0}
     found = set()
-    while messages := sqs.receive_message(QueueUrl=outputs["BacklogQueueUrl"], MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
+    while messages := sqs.receive_message(
+        QueueUrl=outputs["BacklogQueueUrl"], MaxNumberOfMessages=10, WaitTimeSeconds=0
+    ).get("Messages"):
         found |= {message["Body"] for message in messages}
     assert found == bodies
     assert infra("redrive", "backlog")[1] == "There is no dead letter\n"
