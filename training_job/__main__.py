@@ -1,7 +1,7 @@
 """`python -m training_job [train]`: the container's entry point; SageMaker appends the word train.
 
-Rule: exit 0 means that the bundle is complete or that the job was told to stop and saved its state; anything else leaves
-output/failure.
+Rule: exit 0 means that the bundle is complete or that the job was told to stop and saved its state; anything else
+leaves output/failure.
 """
 
 from __future__ import annotations

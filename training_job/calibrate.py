@@ -21,7 +21,10 @@ TEMPERATURE_RANGE = (0.5, 20.0)
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T of least log loss of sigmoid(logits / T) (Guo et al. 2017) in TEMPERATURE_RANGE; 1.0 when a class is missing."""
+    """The T of least log loss of sigmoid(logits / T) (Guo et al. 2017), in TEMPERATURE_RANGE.
+
+    1.0 when a class is missing.
+    """
     if len(set(labels.tolist())) < 2:
         return 1.0
     signed = np.where(labels == 1, logits, -logits)

@@ -39,7 +39,12 @@ def compare(folder: Path, films: Films, challenger: Scored, cut: float, stop: St
         "bundle_name": bundle.name,
         "model_sha256": bundle.model_sha256,
         "test": scores.evaluate(
-            films.labels, champion.probabilities, champion.statuses, films.patients, limits.threshold, quantiles_of(limits)
+            films.labels,
+            champion.probabilities,
+            champion.statuses,
+            films.patients,
+            limits.threshold,
+            quantiles_of(limits),
         ),
         "noninferiority": noninferiority(
             films.labels, films.patients, (champion.probabilities, limits.threshold), (challenger.probabilities, cut)

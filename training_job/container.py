@@ -54,8 +54,8 @@ class Container:
         folder = self.channel("dataset")
         if folder is None:
             raise BadChannel(
-                f"{self.base / 'input' / 'data' / 'dataset'} is missing: give the job a channel named dataset that holds "
-                "train/ and test/ with NORMAL/ and PNEUMONIA/"
+                f"{self.base / 'input' / 'data' / 'dataset'} is missing: give the job a channel named dataset "
+                "that holds train/ and test/ with NORMAL/ and PNEUMONIA/"
             )
         return folder
 
@@ -95,5 +95,8 @@ def explain(error: BaseException) -> str:
         where = error.filename or "the volume of the training job"
         return f"disk full at {where}: raise VolumeSizeInGB, or lower augment_copies"
     if isinstance(error, PermissionError):
-        return f"no permission for {error.filename}: the job writes to model/, output/, checkpoints/ and cache/ of its base folder"
+        return (
+            f"no permission for {error.filename}: let the job's user write to model/, output/, checkpoints/ and cache/ "
+            "of its base folder and read the channels"
+        )
     return f"{type(error).__name__}: {error}"

@@ -57,14 +57,18 @@ class Films:
             return [values[row] for row in rows]
 
         return Films(
-            pick(self.files), self.pixels[rows], self.labels[rows], pick(self.patients), pick(self.digests),
+            pick(self.files),
+            self.pixels[rows],
+            self.labels[rows],
+            pick(self.patients),
+            pick(self.digests),
             self.saturations[rows],
         )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """`train` holds the films of the train folder; `rows` says which of them each bucket owns. `digest` names it all."""
+    """`train`: the films of the train folder. `rows`: which of them each bucket owns. `digest` names it all."""
 
     root: Path
     train: Films
@@ -88,20 +92,30 @@ def listing(root: Path) -> dict[str, list[tuple[str, int]]]:
     """{split: [(relative path, label)]} of a dataset's root, in text order. Raises BadDataset on a wrong layout."""
     if not root.is_dir():
         raise BadDataset(f"{root} is missing: give the job a `dataset` channel that holds train/ and test/")
-    found: dict[str, list[tuple[str, int]]] = {}
-    for split in SPLITS:
-        folder = _folder(root, split)
-        found[split] = []
-        for label, name in enumerate(CLASSES):
-            for path in sorted(_folder(folder, name).rglob("*")):
-                if path.is_dir() or path.name in JUNK or path.name.startswith("._"):
-                    continue
-                found[split].append((path.relative_to(root).as_posix(), label))
-        found[split].sort()
-        for label, name in enumerate(CLASSES):
-            if not any(of == label for _, of in found[split]):
-                raise BadDataset(f"{folder / name} holds no film: both classes need films in {split}/")
-    return found
+    return {split: _entries(root, _folder(root, split)) for split in SPLITS}
+
+
+def _entries(root: Path, folder: Path) -> list[tuple[str, int]]:
+    """[(path relative to root, label)] of a folder that holds NORMAL/ and PNEUMONIA/."""
+    found = []
+    for label, name in enumerate(CLASSES):
+        files = [
+            path.relative_to(root).as_posix()
+            for path in _folder(folder, name).rglob("*")
+            if not path.is_dir() and path.name not in JUNK and not path.name.startswith("._")
+        ]
+        if not files:
+            raise BadDataset(f"{folder / name} holds no film: both classes need films in {folder}")
+        found += [(file, label) for file in files]
+    return sorted(found)
+
+
+def read_films(root: Path, stop: Stop) -> Films:
+    """The films of one folder that holds NORMAL/ and PNEUMONIA/ (and perhaps patients.csv). Raises BadDataset."""
+    if not root.is_dir():
+        raise BadDataset(f"{root} is missing: name a folder that holds NORMAL/ and PNEUMONIA/")
+    listed = read_patient_list(root / PATIENT_LIST) if (root / PATIENT_LIST).is_file() else {}
+    return _read_split(root, "", _entries(root, root), listed, stop)
 
 
 def _folder(parent: Path, name: str) -> Path:
@@ -114,8 +128,9 @@ def _folder(parent: Path, name: str) -> Path:
             raise BadDataset(f"{parent / other} must be called {name}: folder names are case-sensitive; rename it")
     nested = [other for other in there if (parent / other / name).is_dir()]
     if nested:
-        raise BadDataset(f"{parent / name} is missing, but {parent / nested[0] / name} is there: pass {parent / nested[0]}")
-    raise BadDataset(f"{parent / name} is missing; {parent} holds {there or 'no folder'}; create {name}/ with its films")
+        inner = parent / nested[0]
+        raise BadDataset(f"{parent / name} is missing, but {inner / name} is there: pass {inner}")
+    raise BadDataset(f"{parent / name} is missing; {parent} holds {there or 'no folder'}; add {name}/ with its films")
 
 
 def read_dataset(root: Path, stop: Stop) -> Dataset:
@@ -128,13 +143,17 @@ def read_dataset(root: Path, stop: Stop) -> Dataset:
     rows = {name: np.flatnonzero(buckets == name) for name in BUCKETS}
     for label, name in enumerate(CLASSES):
         if not (train.labels[rows["train"]] == label).any():
-            raise BadDataset(f"no {name} film is left to learn from once patients are held out; add {name} films to {root}")
-    return Dataset(root, train, films["test"], rows, _digest(films), bool(listed))
+            raise BadDataset(f"no {name} film is left to learn from once patients are held out; add some to {root}")
+    for name in ("tune", "calibrate"):
+        if not len(rows[name]):
+            raise BadDataset(
+                f"no patient of {root / 'train'} falls into the {name} bucket ({len(set(train.patients))} patients, it "
+                "gets about one in 13); add films of more patients"
+            )
+    return Dataset(root, train, films["test"], rows, digest_of(*films.values()), bool(listed))
 
 
-def _read_split(
-    root: Path, split: str, entries: list[tuple[str, int]], listed: dict[str, str], stop: Stop
-) -> Films:
+def _read_split(root: Path, split: str, entries: list[tuple[str, int]], listed: dict[str, str], stop: Stop) -> Films:
     pixels = np.empty((len(entries), SIDE, SIDE), np.uint8)
     saturations = np.zeros(len(entries))
     digests = [""] * len(entries)
@@ -154,7 +173,7 @@ def _read_split(
             digests[row] = hashlib.sha256(data).hexdigest()
 
     with ThreadPoolExecutor(cores()) as pool:
-        for _ in progress(pool.map(read, range(len(entries))), f"reading {split}/", total=len(entries)):
+        for _ in progress(pool.map(read, range(len(entries))), f"reading {split or root.name}/", total=len(entries)):
             stop.check()
     if broken:
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
@@ -169,9 +188,9 @@ def _read_split(
     return Films(files, pixels, labels, with_twins(ids, digests), digests, saturations)
 
 
-def _digest(films: dict[str, Films]) -> str:
+def digest_of(*splits: Films) -> str:
     """sha256 over every path and every file's sha256: the same data, wherever it lies, has the same digest."""
-    lines = [f"{file} {digest}" for split in SPLITS for file, digest in zip(films[split].files, films[split].digests, strict=True)]
+    lines = [f"{file} {digest}" for films in splits for file, digest in zip(films.files, films.digests, strict=True)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -180,5 +199,3 @@ def summary(dataset: Dataset) -> str:
     parts = [f"{name} {counts['NORMAL']}+{counts['PNEUMONIA']}" for name, counts in dataset.counts().items()]
     patients = len(Counter(dataset.train.patients))
     return f"films (NORMAL+PNEUMONIA): {', '.join(parts)}; {patients} patients in train/; digest {dataset.digest[:12]}"
-
-

@@ -37,8 +37,8 @@ class Devices:
         gpus = len(tf.config.list_physical_devices("GPU"))
         if settings.require_gpu and not gpus:
             raise NoGpu(
-                "require_gpu=true but TensorFlow sees no GPU: choose a GPU instance (ml.g5.xlarge), the GPU image, or set "
-                "require_gpu=false"
+                "require_gpu=true but TensorFlow sees no GPU: choose a GPU instance (ml.g5.xlarge) and the GPU "
+                "image, or set require_gpu=false"
             )
         mixed = settings.mixed_precision == "true" or (settings.mixed_precision == "auto" and gpus > 0)
         say(f"devices: {gpus} GPU, mixed precision {'on' if mixed else 'off'}")

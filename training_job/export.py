@@ -11,7 +11,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import keras
 
@@ -50,7 +50,8 @@ def to_tflite(model: keras.Model, precision: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _quiet_stderr():  # noqa: ANN202 - the converter's C++ side writes to file descriptor 2 only
+def _quiet_stderr() -> Iterator[None]:
+    """The converter's C++ side writes to file descriptor 2 only."""
     saved = os.dup(2)
     with open(os.devnull, "w") as sink:
         os.dup2(sink.fileno(), 2)

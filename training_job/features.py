@@ -11,12 +11,16 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from training_job.console import progress
 from training_job.litert import Signature
 from training_job.stop import Stop
+
+if TYPE_CHECKING:
+    import keras
 
 BATCH = 32
 # Maps are kept as float16 (relative error 5e-4, a tenth of int8's): block4_pool of 5,216 films is 1 GB instead of 2.
@@ -25,14 +29,14 @@ DTYPES = {1: np.float32, 3: np.float16}
 
 @dataclass(frozen=True)
 class Trunk:
-    """The frozen part: `identity` names weights, preprocessing and engine; `shapes` gives each point's feature shape."""
+    """The frozen part. identity: weights, preprocessing and engine. shapes: of each point's feature."""
 
     identity: str
     shapes: dict[str, tuple[int, ...]]
     run: Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-def keras_trunk(model, identity: str) -> Trunk:  # noqa: ANN001 - keras.Model, imported lazily
+def keras_trunk(model: keras.Model, identity: str) -> Trunk:
     """Features by Keras (GPU, or float32 on CPU), as a graph: eager VGG16 costs a fifth more."""
     import tensorflow as tf
 
@@ -80,7 +84,9 @@ def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop
         for name, values in trunk.run(films[rows]).items():
             maps[name][rows] = values
             if not np.isfinite(maps[name][rows]).all():
-                raise FloatingPointError(f"a {name} feature is not finite in {maps[name].dtype}; check the VGG16 weights")
+                raise FloatingPointError(
+                    f"a {name} feature is not finite as {maps[name].dtype}; check the weights file"
+                )
         for name in paths:
             marks[name].write_text(json.dumps({"rows": rows.stop}))
     return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}

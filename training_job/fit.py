@@ -122,9 +122,8 @@ def train(
         auroc = float(roc_auc_score(labels, probabilities)) if len(set(labels)) == 2 else float("nan")
         state.epoch += 1
         state.history.append({"epoch": state.epoch, **losses, "auroc": auroc})
-        report(
-            f"epoch={state.epoch} train:loss={losses['train']:.4f} tune:loss={losses['tune']:.4f} tune:auroc={auroc:.4f}"
-        )
+        shown = {"train:loss": losses["train"], "tune:loss": losses["tune"], "tune:auroc": auroc}
+        report(f"epoch={state.epoch} " + " ".join(f"{name}={value:.4f}" for name, value in shown.items()))
         state.weights = model.get_weights()
         state.optimizer = [np.asarray(variable) for variable in model.optimizer.variables]
         if losses["tune"] < state.best_loss:
@@ -138,7 +137,7 @@ def train(
 
 def _resume(model: keras.Model, phase: Phase, checkpoints: Checkpoints) -> State:
     state = checkpoints.load()
-    if state is None or state.phase != phase.name or [w.shape for w in state.weights] != [w.shape for w in model.get_weights()]:
+    if state is None or state.phase != phase.name:
         return State(phase.name)
     model.set_weights(state.weights)
     for variable, value in zip(model.optimizer.variables, state.optimizer, strict=True):

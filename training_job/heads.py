@@ -67,7 +67,7 @@ class Head:
         return logit, softmax
 
 
-# A chest film has a side and an upright: small shifts, turns and exposure changes only; a mirror image is another anatomy.
+# A chest film has a side and an upright: small shifts, turns and exposure changes; a mirror image is another anatomy.
 GAP = Head(
     name="gap",
     scale=1.0,

@@ -29,7 +29,7 @@ class BadWeights(ValueError):
 
 @dataclass(frozen=True)
 class Learned:
-    """The trained float32 network; `cached` are the train folder's features at the cut `start`, computed by `engine`."""
+    """The trained float32 network; `cached`: the train folder's features at the cut `start`, by `engine`."""
 
     network: network.Network
     start: str

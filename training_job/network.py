@@ -32,7 +32,7 @@ class Weigh(layers.Layer):
     """
 
     def __init__(self, shape: tuple[int, ...], axis: int, **options: Any) -> None:
-        super().__init__(trainable=False, **options)
+        super().__init__(**{**options, "trainable": False})
         self.shape, self.axis = tuple(shape), axis
         self.kernel = self.add_weight(shape=self.shape, initializer="ones", trainable=False, name="kernel")
 
@@ -45,11 +45,14 @@ class Weigh(layers.Layer):
 
 @keras.saving.register_keras_serializable("cxr")
 class Standardize(layers.Layer):
-    """(inputs - mean) * factor with fixed arrays; the next Dense layer could absorb it, but would be rounded worse by int8
-    and learn slower: pooled VGG16 channels differ a thousandfold in spread."""
+    """(inputs - mean) * factor with fixed arrays.
+
+    The next Dense layer could absorb it, but would be rounded worse by int8 and learn slower: pooled VGG16 channels
+    differ a thousandfold in spread.
+    """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(trainable=False, **options)
+        super().__init__(**{**options, "trainable": False})
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         self.mean = self.add_weight(shape=shape[-1:], initializer="zeros", trainable=False, name="mean")
@@ -57,6 +60,10 @@ class Standardize(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         return (inputs - self.mean) * self.factor
+
+
+# What `keras.models.load_model(..., custom_objects=CUSTOM)` needs for a model.keras of ours.
+CUSTOM = {"Weigh": Weigh, "Standardize": Standardize}
 
 
 @dataclass
@@ -88,7 +95,7 @@ class Network:
         return keras.Model(self.film, {name: self.points[name] for name in points})
 
     def standardize(self, embeddings: np.ndarray) -> None:
-        """Fix the gap head's standardisation to the spread of the train films' embeddings [n, 512]; no effect on flatten.
+        """Fix the gap head's standardisation to the train films' embeddings [n, 512]; no effect on flatten.
 
         Channels fainter than a twentieth of the median spread are not blown up further.
         """
@@ -106,13 +113,13 @@ class Network:
                 layer.trainable = int(layer.name[5]) > BLOCKS - blocks
 
 
-def build(head: Head, weights: str | Path | None, dense_units: int, seed: int) -> Network:
+def build(head: Head, weights: str | Path | None, dense_units: int, seed: int, side: int = SIDE) -> Network:
     """The network with VGG16 weights from a file, from Keras' own download ("imagenet"), or random (None).
 
     Raises ValueError when the weights file does not fit VGG16 without its top.
     """
     keras.utils.set_random_seed(seed)
-    film = keras.Input((SIDE, SIDE, 1), name="film")
+    film = keras.Input((side, side, 1), name="film")
     grey = layers.Rescaling(head.scale, offset=0.0, name="rescale")(film)
     colour = layers.Concatenate(name="repeat")([grey, grey, grey])
     ready = layers.Rescaling(1.0, offset=list(head.offset), name="center")(colour)
@@ -181,8 +188,8 @@ def served_graph(network: Network, temperature: float, mean: np.ndarray, whiteni
 def _grad_cam(network: Network) -> tuple[Any, Any]:
     """Grad-CAM of the logit at block5_conv3 (14x14), in closed form.
 
-    d logit / d embedding = (hidden > 0) @ diag(w2) @ W1.T @ diag(factor); max pooling sends each of the 49 gradients to one pixel, so
-    the mean gradient over the 196 pixels of block5_conv3 is that over 196.
+    d logit / d embedding = (hidden > 0) @ diag(w2) @ W1.T @ diag(factor); max pooling sends each of the 49 gradients to
+    one pixel, so the mean gradient over the 196 pixels of block5_conv3 is that over 196.
     """
     features = network.points["block5_conv3"]
     hidden = keras.Model(network.film, network.logit).get_layer("hidden").output
@@ -200,7 +207,7 @@ def _grad_cam(network: Network) -> tuple[Any, Any]:
 
 
 def _hires_cam(network: Network) -> tuple[Any, Any]:
-    """HiResCAM of the logit at block5_pool (7x7): the logit's own weight map times the features, summed over channels."""
+    """HiResCAM of the logit at block5_pool (7x7): the logit's weight map times the features, summed over channels."""
     features = network.points["block5_pool"]
     weigh = Weigh(tuple(features.shape[1:]), axis=-1, name="logit_map")
     heatmap = ops.relu(weigh(features))

@@ -25,7 +25,8 @@ INK, ACCENT, FAINT = "#1f2933", "#0b6e99", "#9aa5b1"
 
 def svg(draw: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> str:
     """One figure as an <svg> element."""
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "0"}):
+    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "0"}
+    with matplotlib.rc_context(style):
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         draw(axes)
         text = io.StringIO()
@@ -68,7 +69,8 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> str:
         observed = np.bincount(bins, weights=labels, minlength=BINS)[used] / counts[used]
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
         axes.scatter(mean, observed, s=6 + 160 * counts[used] / counts.max(), color=ACCENT, alpha=0.7)
-        axes.set(xlabel="calibrated probability", ylabel="observed share of pneumonia", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axes.set(xlabel="calibrated probability", ylabel="observed share of pneumonia")
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
 
     return svg(draw)
 

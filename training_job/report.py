@@ -76,8 +76,10 @@ def render(results: Results, metrics: dict[str, Any], scored: Scored, engine: En
         ("Distance", plots.distances({"calibrate": calibrate, "test": scored.distances}, limits.ood_limit)),
         ("Training", plots.history(results.histories)),
     ]
-    return environment().get_template("report.html").render(
-        facts=facts(results), metrics=metrics, figures=figures, gallery=gallery(results, scored, engine)
+    return (
+        environment()
+        .get_template("report.html")
+        .render(facts=facts(results), metrics=metrics, figures=figures, gallery=gallery(results, scored, engine))
     )
 
 

@@ -76,7 +76,7 @@ class Results:
             "low_confidence": limits.low_confidence,
             "conformal": {"alpha": limits.alpha, "quantile": quantiles_of(limits)},
             "ood_limit": limits.ood_limit,
-            "input": "film: float32 [1,224,224,1], grey levels 0..255, the film stretched to the square (bilinear, antialiased)",
+            "input": "film: float32 [1,224,224,1], grey levels 0..255, stretched to the square (bilinear, antialiased)",
             "name": self.job.container.job_name(),
             "intended_use": INTENDED_USE,
         }
@@ -99,9 +99,7 @@ class Results:
                     "counts": np.histogram(scored.probabilities, HISTOGRAM_EDGES)[0].tolist(),
                 },
                 "ood_distance": {"mean": float(scored.distances.mean()), "std": float(scored.distances.std())},
-                "status_shares": {
-                    name: scored.statuses.count(name) / len(films) for name in scores.STATUSES
-                },
+                "status_shares": {name: scored.statuses.count(name) / len(films) for name in scores.STATUSES},
                 "n": len(films),
             },
             "champion": None
@@ -129,8 +127,8 @@ class Results:
             if quantile is None:
                 n = self.served.calibration.counts[name]
                 notes.append(
-                    f"{name}: {n} calibration patients are too few for alpha {self.limits.alpha} (needs {needed}); the class "
-                    "is never excluded, so the other class is never answered automatically"
+                    f"{name}: {n} calibration patients are too few for alpha {self.limits.alpha} (needs {needed}); the "
+                    "class is never excluded, so the other class is never answered automatically"
                 )
         if len(set(self.dataset.train.labels[self.dataset.rows["tune"]].tolist())) < 2:
             notes.append("tune films of one class only: temperature 1 and threshold 0.5 were not fitted")

@@ -42,7 +42,7 @@ def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Expected calibration error of P(PNEUMONIA): 15 equal bins, weighted mean of |observed share - mean probability|."""
+    """Expected calibration error of P(PNEUMONIA): mean |observed share - mean probability| over 15 equal bins."""
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weights=labels - probabilities, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))
@@ -65,7 +65,11 @@ def resamples(patients: Sequence[str], count: int, seed: int) -> Iterator[np.nda
 
 
 def intervals(
-    statistics: dict[str, Statistic], labels: np.ndarray, probabilities: np.ndarray, patients: Sequence[str], seed: int = 0
+    statistics: dict[str, Statistic],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: Sequence[str],
+    seed: int = 0,
 ) -> dict[str, dict[str, float | None]]:
     """{name: {value, low, high}}: percentile bootstrap over patients."""
     drawn: dict[str, list[float]] = {name: [] for name in statistics}
@@ -124,7 +128,10 @@ def evaluate(
         inside = score[of_class] <= (math.inf if quantile is None else quantile)
         covered = share(int(inside.sum()), int(of_class.sum()))
         coverage[name] = {
-            "coverage": covered["value"], "low": covered["low"], "high": covered["high"], "n": int(of_class.sum())
+            "coverage": covered["value"],
+            "low": covered["low"],
+            "high": covered["high"],
+            "n": int(of_class.sum()),
         }
     return {
         "n": len(labels),
@@ -134,7 +141,7 @@ def evaluate(
         "at_threshold": at_threshold(labels, probabilities, cut, patients),
         "at_half": at_threshold(labels, probabilities, 0.5, patients),
         **intervals({"auroc": auroc, "auprc": auprc, "brier": brier, "ece": ece}, labels, probabilities, patients),
-        "coverage": {"ok": float(ok.mean()), **{k: v for k, v in share(int(ok.sum()), len(ok)).items() if k != "value"}},
+        "coverage": {("ok" if key == "value" else key): v for key, v in share(int(ok.sum()), len(ok)).items()},
         "accuracy_on_ok": {**share(int(right[ok].sum()), int(ok.sum())), "n": int(ok.sum())},
         "conformal": coverage,
         "status_counts": {name: int((status == name).sum()) for name in STATUSES},

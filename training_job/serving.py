@@ -1,6 +1,6 @@
 """From a trained network to the one file that serves it, chosen by what it does to the tune films.
 
-Rule: every limit in the bundle is computed on the outputs of the deployed precision. The frozen part's int8 features are
+Rule: every limit in the bundle is computed on the outputs of the deployed precision. The frozen part's features are
 already on disk, so only the part behind the cut is converted and run on them: same converter, same kernels, same
 numbers; the whole file is then held against them on a sample, and refused if they differ.
 """
@@ -127,7 +127,9 @@ def quantiles_of(limits: Limits) -> dict[str, float | None]:
     return {"NORMAL": limits.quantile_normal, "PNEUMONIA": limits.quantile_pneumonia}
 
 
-def score_films(engine: Engine, pixels: np.ndarray, saturations: np.ndarray, limits: Limits, label: str, stop: Stop) -> Scored:
+def score_films(
+    engine: Engine, pixels: np.ndarray, saturations: np.ndarray, limits: Limits, label: str, stop: Stop
+) -> Scored:
     """The served file on films, one at a time, as the Lambda will run it."""
     probabilities, distances = np.empty(len(pixels)), np.empty(len(pixels))
     for row, film in enumerate(progress(pixels, label, total=len(pixels))):
@@ -236,12 +238,13 @@ class Exporter:
         sample = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)
         films = self._dataset.train.take(rows[sample])
         engine = Engine(model, threads=cores())
-        whole = score_films(engine, films.pixels, films.saturations, result.limits, "the whole file, sample", self._stop)
+        limits = result.limits
+        whole = score_films(engine, films.pixels, films.saturations, limits, "sample by the whole file", self._stop)
         expected = result.apply(Raw(raw.logits[sample], raw.embeddings[sample]), films.saturations)
         gap = float(np.abs(whole.probabilities - expected.probabilities).max())
         stretch = float(np.abs(whole.distances / np.maximum(expected.distances, 1e-6) - 1).max())
         if not (gap <= SAMPLE_TOLERANCE and stretch <= SAMPLE_TOLERANCE):
             raise export.BrokenExport(
-                f"the served file differs from what was calibrated: probability by {gap:.4f}, distance by {stretch:.2%} "
-                f"(limit {SAMPLE_TOLERANCE}); train again with feature_engine=keras"
+                f"the served file differs from what was calibrated: probability by {gap:.4f}, distance by "
+                f"{stretch:.2%}, limit {SAMPLE_TOLERANCE}; train again with feature_engine=keras"
             )

@@ -49,14 +49,14 @@ def _warnings(dataset: Dataset, pairs: dict[str, list[list[str]]], names: list[s
     warnings = []
     if names and not dataset.patient_list:
         warnings.append(
-            f"{len(names)} patient names occur in train/ and in test/ (for example {names[0]}); in Kaggle's archive the "
-            "numbering restarts, so this proves no overlap: add patients.csv (file,patient) to have it checked"
+            f"{len(names)} patient names occur in train/ and in test/ (for example {names[0]}); in Kaggle's archive "
+            "the numbering restarts, so this proves no overlap: add patients.csv (file,patient) to have it checked"
         )
     if pairs["across"]:
         one, other, correlation = pairs["across"][0]
         warnings.append(
-            f"{len(pairs['across'])} near-duplicates between train/ and test/ (for example {one} and {other}, correlation "
-            f"{correlation}); look at them, the test figures may flatter"
+            f"{len(pairs['across'])} near-duplicates between train/ and test/ (for example {one} and {other}, "
+            f"correlation {correlation}); look at them, the test figures may flatter"
         )
     for bucket, counts in dataset.counts().items():
         for name, count in counts.items():
@@ -70,8 +70,8 @@ def _refuse_shared_films(train: Films, test: Films) -> None:
     shared = [(where[digest], file) for file, digest in zip(test.files, test.digests, strict=True) if digest in where]
     if shared:
         raise BadDataset(
-            f"{len(shared)} films lie byte for byte in train/ and in test/, for example {shared[0][0]} = {shared[0][1]}; "
-            "remove one of each, or the test figures are not honest"
+            f"{len(shared)} films lie byte for byte in train/ and in test/, for example {shared[0][0]} = "
+            f"{shared[0][1]}; remove one of each, or the test figures are not honest"
         )
 
 
@@ -80,15 +80,17 @@ def _refuse_two_labels(films: Films) -> None:
     for file, digest, label in zip(films.files, films.digests, films.labels.tolist(), strict=True):
         other, known = seen.setdefault(digest, (file, label))
         if known != label:
-            raise BadDataset(f"{file} and {other} are the same film with two labels; decide which is right and remove one")
+            raise BadDataset(
+                f"{file} and {other} are one film with two labels; decide which is right, remove the other"
+            )
 
 
 def _refuse_shared_patients(train: Films, test: Films) -> None:
     shared = sorted(set(train.patients) & set(test.patients))
     if shared:
         raise BadDataset(
-            f"patients.csv puts {len(shared)} patients into both train/ and test/, for example {shared[0]}; move all films "
-            "of a patient to one side"
+            f"patients.csv puts {len(shared)} patients into both train/ and test/, for example {shared[0]}; move all "
+            "films of a patient to one side"
         )
 
 

@@ -1,0 +1,111 @@
+"""One tiny dataset and one trained bundle for all tests of the training job."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILMS = {"train": 14, "tune": 5, "calibrate": 5, "test": 5}
+"""Films per class and bucket: enough for every code path, few enough for two cores."""
+PROGRAM = "import sys\nfrom training_job.__main__ import main\nsys.exit(main(['train']))\n"
+
+
+def patients_of_bucket(bucket: str, prefix: str, count: int) -> list[str]:
+    """Patient ids `<prefix><n>` that fall into a bucket."""
+    from training_job.patients import bucket_of
+
+    numbers = (f"{prefix}{number:04d}" for number in range(1, 10_000))
+    return [name for name in numbers if bucket_of(name) == bucket][:count]
+
+
+def write_tiny_dataset(root: Path) -> None:
+    from local_aws.synthetic import film
+
+    rng = np.random.default_rng(3)
+    for label, prefix, tail in (("NORMAL", "IM-", "-0001.jpeg"), ("PNEUMONIA", "person", "_virus_1.jpeg")):
+        for bucket, count in FILMS.items():
+            split = "test" if bucket == "test" else "train"
+            folder = root / split / label
+            folder.mkdir(parents=True, exist_ok=True)
+            names = [f"{prefix}{n}" for n in range(90_001, 90_001 + count)]
+            if split == "train":
+                names = patients_of_bucket(bucket, prefix, count)
+            for name in names:
+                film(label, rng, (240, 200)).save(folder / f"{name}{tail}", quality=90)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tiny") / "dataset"
+    write_tiny_dataset(root)
+    return root
+
+
+def make_base(base: Path, dataset: Path | None, **hyperparameters: str) -> Path:
+    """A folder that stands for /opt/ml."""
+    config = base / "input" / "config"
+    config.mkdir(parents=True)
+    (base / "input" / "data").mkdir()
+    if dataset is not None:
+        (base / "input" / "data" / "dataset").symlink_to(dataset)
+    channels = {
+        name.name: {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+        for name in (base / "input" / "data").iterdir()
+    }
+    (config / "hyperparameters.json").write_text(json.dumps(hyperparameters))
+    (config / "inputdataconfig.json").write_text(json.dumps(channels))
+    (config / "resourceconfig.json").write_text(
+        json.dumps({"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "lo"})
+    )
+    return base
+
+
+def environment(base: Path, **more: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "SAGEMAKER_BASE_DIR": str(base),
+        "PYTHONPATH": str(ROOT),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TRAINING_JOB_NAME": "tiny",
+        **more,
+    }
+
+
+@dataclass(frozen=True)
+class Trained:
+    base: Path
+    log: str
+
+    @property
+    def model(self) -> Path:
+        return self.base / "model"
+
+    def json(self, name: str) -> dict:
+        return json.loads((self.model / name).read_text())
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Trained:
+    """A whole job through the real sagemaker-training toolkit, hyperparameters JSON-encoded as its clients do."""
+    base = tmp_path_factory.mktemp("ml")
+    program = base / "code"
+    program.mkdir()
+    (program / "job.py").write_text(PROGRAM)
+    ours = {"weights": "random", "epochs": "6", "augment_copies": "1", "alpha": "0.2", "dense_units": "32", "seed": "1"}
+    platform = {"sagemaker_program": "job.py", "sagemaker_submit_directory": str(program), "sagemaker_region": "us-east-1"}
+    encoded = {name: json.dumps(value) for name, value in {**ours, **platform}.items()}
+    make_base(base, tiny_dataset, **encoded)
+    toolkit = Path(sys.executable).with_name("train")
+    done = subprocess.run(
+        [str(toolkit)], env=environment(base), cwd=base, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return Trained(base, done.stdout + done.stderr)

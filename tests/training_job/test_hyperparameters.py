@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from training_job.hyperparameters import SPECIFICATIONS, BadHyperparameter, Hyperparameters, read_hyperparameters
+
+
+@pytest.mark.parametrize("value", ["flatten", '"flatten"', '"\\"flatten\\""', "FLATTEN"])
+def test_plain_and_json_encoded_strings_mean_the_same(value: str) -> None:
+    assert read_hyperparameters({"head": value}).head == "flatten"
+
+
+def test_numbers_and_switches_come_as_strings_or_as_json() -> None:
+    settings = read_hyperparameters({"epochs": "7", "learning_rate": '"1e-4"', "require_gpu": "True", "alpha": 0.1})
+    assert (settings.epochs, settings.learning_rate, settings.require_gpu, settings.alpha) == (7, 1e-4, True, 0.1)
+
+
+def test_dashes_are_taken_for_underscores() -> None:
+    assert read_hyperparameters({"fine-tune-blocks": "2"}).fine_tune_blocks == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", "0"),
+        ("epochs", "2.5"),
+        ("alpha", "0.9"),
+        ("learning_rate", "nan"),
+        ("learning_rate", "fast"),
+        ("head", "resnet"),
+        ("fine_tune_blocks", "6"),
+        ("require_gpu", "yes"),
+        ("seed", "1e400"),
+    ],
+)
+def test_an_out_of_range_value_is_refused_by_name_with_the_range(name: str, value: str) -> None:
+    with pytest.raises(BadHyperparameter) as refusal:
+        read_hyperparameters({name: value})
+    text = str(refusal.value)
+    assert name in text and value in text and str(SPECIFICATIONS[name]) in text
+
+
+def test_an_unknown_name_is_refused_and_the_known_ones_are_listed() -> None:
+    with pytest.raises(BadHyperparameter, match="epoch='3' is not a hyperparameter.*epochs"):
+        read_hyperparameters({"epoch": "3"})
+
+
+def test_every_problem_is_told_at_once() -> None:
+    with pytest.raises(BadHyperparameter, match=r"alpha=.*; .*epochs="):
+        read_hyperparameters({"alpha": "7", "epochs": "-1"})
+
+
+def test_the_platforms_own_keys_are_left_alone() -> None:
+    assert read_hyperparameters({"sagemaker_program": "job.py"}) == Hyperparameters()
+
+
+def test_flatten_trains_for_one_epoch_unless_told_otherwise() -> None:
+    assert read_hyperparameters({"head": "flatten"}).epochs == 1
+    assert read_hyperparameters({"head": "flatten", "epochs": "4"}).epochs == 4
+
+
+def test_defaults_of_the_dataclass_lie_in_their_ranges() -> None:
+    for name, value in Hyperparameters().as_dict().items():
+        assert SPECIFICATIONS[name].read(str(value)) == value

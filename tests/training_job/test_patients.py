@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from training_job.patients import BadPatientList, bucket_of, patient_of, read_patient_list, with_twins
+
+
+@pytest.mark.parametrize(
+    ("file", "patient"),
+    [
+        ("train/PNEUMONIA/person1234_virus_1.jpeg", "person1234"),
+        ("train/NORMAL/IM-0115-0001.jpeg", "IM-0115"),
+        ("train/NORMAL/NORMAL2-IM-1436-0001.jpeg", "NORMAL2-IM-1436"),
+        ("train/NORMAL/film.png", "film.png"),
+    ],
+)
+def test_the_patient_is_read_from_the_file_name(file: str, patient: str) -> None:
+    assert patient_of(file) == patient
+
+
+def test_a_patient_stays_in_her_bucket_for_ever() -> None:
+    known = {"person1": "train", "person100": "train", "IM-0115": "calibrate", "person26": "tune"}
+    assert {name: bucket_of(name) for name in known} == known
+
+
+def test_buckets_take_seven_eight_and_eighty_five_percent() -> None:
+    counts = Counter(bucket_of(f"person{n}") for n in range(20_000))
+    assert counts["tune"] / 20_000 == pytest.approx(0.07, abs=0.01)
+    assert counts["calibrate"] / 20_000 == pytest.approx(0.08, abs=0.01)
+
+
+def test_byte_identical_films_share_one_patient() -> None:
+    assert with_twins(["b", "a", "c"], ["x", "x", "y"]) == ["a", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("name,id\na,b\n", "columns file and patient"),
+        ("file,patient\nx.jpeg,\n", "line 2"),
+        ("file,patient\nx.jpeg,1\nx.jpeg,2\n", "line 3: x.jpeg belongs to 1 and to 2"),
+    ],
+)
+def test_a_bad_patient_list_is_refused_with_its_line(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text(text)
+    with pytest.raises(BadPatientList, match=why):
+        read_patient_list(path)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from training_job import scores
+from training_job.champion import noninferiority
+
+QUANTILES = {"NORMAL": 0.5, "PNEUMONIA": None}
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    """567 of 624 (field literature): 90.87 % [88.4, 92.9]."""
+    figure = scores.share(567, 624)
+    assert (round(100 * figure["low"], 1), round(100 * figure["high"], 1)) == (88.4, 92.9)
+    assert scores.share(0, 0) == {"value": None, "low": None, "high": None}
+
+
+def test_ece_is_zero_for_a_calibrated_and_large_for_a_boastful_model() -> None:
+    labels = np.tile([1, 1, 1, 0], 100)
+    assert scores.ece(labels, np.full(400, 0.75)) == pytest.approx(0.0, abs=1e-9)
+    assert scores.ece(labels, np.full(400, 1.0)) == pytest.approx(0.25)
+
+
+def test_the_table_counts_what_a_hand_would_count() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    probabilities = np.array([0.1, 0.4, 0.8, 0.3, 0.7, 0.9])
+    statuses = ["ok", "uncertain", "ok", "uncertain", "ok", "out_of_distribution"]
+    table = scores.evaluate(labels, probabilities, statuses, list("abcdef"), 0.5, QUANTILES)
+    assert table["at_threshold"]["confusion"] == {"tp": 2, "fp": 1, "tn": 2, "fn": 1}
+    assert table["at_threshold"]["accuracy"]["value"] == pytest.approx(4 / 6)
+    assert table["auroc"]["value"] == pytest.approx(7 / 9)
+    assert table["coverage"]["ok"] == 0.5
+    assert table["accuracy_on_ok"]["value"] == pytest.approx(2 / 3) and table["accuracy_on_ok"]["n"] == 3
+    assert table["conformal"]["NORMAL"]["coverage"] == pytest.approx(2 / 3)
+    assert table["conformal"]["PNEUMONIA"]["coverage"] == 1.0
+    assert table["status_counts"] == {"ok": 3, "uncertain": 2, "out_of_distribution": 1, "unreadable": 0}
+
+
+def test_a_split_with_one_class_has_no_auroc_and_breaks_nothing() -> None:
+    table = scores.evaluate(np.array([1, 1]), np.array([0.2, 0.9]), ["ok", "ok"], ["a", "b"], 0.5, QUANTILES)
+    assert table["auroc"] == {"value": None, "low": None, "high": None}
+    assert table["at_threshold"]["specificity"]["value"] is None
+
+
+def test_intervals_widen_when_films_belong_to_few_patients() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 100)
+    noise = np.repeat(rng.normal(0, 1, 20), 10)
+    probabilities = 1 / (1 + np.exp(-(2 * labels - 1 + noise)))
+    own = scores.intervals({"a": scores.auroc}, labels, probabilities, [str(n) for n in range(200)])["a"]
+    shared = scores.intervals({"a": scores.auroc}, labels, probabilities, [str(n // 10) for n in range(200)])["a"]
+    assert shared["high"] - shared["low"] > 1.5 * (own["high"] - own["low"])
+
+
+def test_a_model_is_not_inferior_to_itself_and_is_to_a_better_one() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.tile([0, 1], 150)
+    good = 1 / (1 + np.exp(-(3 * (2 * labels - 1) + rng.normal(0, 1.5, 300))))
+    poor = 1 / (1 + np.exp(-(1 * (2 * labels - 1) + rng.normal(0, 1.5, 300))))
+    patients = [str(n) for n in range(300)]
+    same = noninferiority(labels, patients, (good, 0.5), (good, 0.5))
+    assert same["delta_auroc"] == {"value": 0.0, "lower": 0.0}
+    worse = noninferiority(labels, patients, (good, 0.5), (poor, 0.5))
+    assert worse["delta_auroc"]["lower"] < worse["delta_auroc"]["value"] < -0.05
+    assert worse["delta_balanced_accuracy"]["lower"] < -0.1
+    assert not math.isnan(worse["delta_auroc"]["lower"])
