@@ -204,7 +204,7 @@ def judge(model: dict[str, Any]) -> str:
     if missed:
         _reject(sagemaker, model, "gate: " + "; ".join(missed))
     try:
-        registry.reopen(sagemaker, model["package_arn"], "gate: passed; waits for approval")
+        registry.await_decision(sagemaker, model["package_arn"], "waits for a decision: every floor is met")
     except registry.PackageRefused as refused:
         fail(str(refused))
     headline(f"model {model['version']} meets every floor")
@@ -243,8 +243,8 @@ def _compared(s3: Any, model: dict[str, Any], champion: pointer.Pointer | None) 
         else:
             headline("the training job did not score the model that serves now: comparing kept predictions")
             difference = comparison.noninferiority(
-                _tested(s3, old["bucket"], champion.bundle_prefix, serving["threshold"]),
-                _tested(s3, model["bundle"]["bucket"], f"models/{model['job']}/", model["threshold"]),
+                _scored(s3, old["bucket"], champion.bundle_prefix, serving["threshold"]),
+                _scored(s3, model["bundle"]["bucket"], f"models/{model['job']}/", model["threshold"]),
             )
         worse = comparison.worse(difference, comparison.Margins.from_params(params))
     except comparison.NotComparable as reason:
@@ -264,9 +264,9 @@ def _metrics(s3: Any, model: dict[str, Any]) -> dict[str, Any]:
     return bundle.read_json(s3, model["bundle"]["bucket"], f"models/{model['job']}/metrics.json")
 
 
-def _tested(s3: Any, bucket: str, prefix: str, threshold: float) -> comparison.Tested:
+def _scored(s3: Any, bucket: str, prefix: str, threshold: float) -> comparison.Scored:
     body = s3.get_object(Bucket=bucket, Key=f"{prefix}predictions.csv")["Body"].read()
-    return comparison.Tested.read(body, threshold)
+    return comparison.Scored.read(body, threshold)
 
 
 def _reject(sagemaker: Any, model: dict[str, Any], reason: str) -> None:

@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from local_aws.server import HOST, LocalAWS, PortTaken
 from local_aws.synthetic import CLASSES, write_dataset
 
 HOME = ROOT / ".airflow"
-COMPONENTS = ("dag-processor", "scheduler", "triggerer", "api-server")
+COMPONENTS = ("api-server", "dag-processor", "triggerer", "scheduler")
 READY_SECONDS = 240.0
 LOOK_SECONDS = 3.0
 GRACE_SECONDS = 15.0
@@ -71,6 +71,14 @@ class Api:
             return False
         wanted = ("metadatabase", "scheduler", "triggerer", "dag_processor")
         return all(health[name]["status"] == "healthy" for name in wanted)
+
+    def answers(self) -> bool:
+        """Whether the API server does."""
+        try:
+            with urllib.request.urlopen(f"{self._base}/api/v2/version", timeout=5):
+                return True
+        except OSError:
+            return False
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run; return its id."""
@@ -122,17 +130,23 @@ def environment(home: Path, aws: Mapping[str, str], settings: Mapping[str, str],
 
 
 @contextlib.contextmanager
-def components(settings: Mapping[str, str], logs: Path) -> Iterator[dict[str, Child]]:
-    """Airflow's four components; on the way out all of them, and what they started, are gone."""
+def components(settings: Mapping[str, str], api: Api, logs: Path) -> Iterator[dict[str, Child]]:
+    """Airflow's four components, healthy; on the way out all of them, and what they started, are gone.
+
+    The API server comes first: a task that starts before it fails its first try. Raises NotReady.
+    """
     logs.mkdir(parents=True, exist_ok=True)
     children = Children()
     try:
         with contextlib.ExitStack() as files:
-            running = {}
+            running: dict[str, Child] = {}
             for name in COMPONENTS:
                 output = files.enter_context((logs / f"{name}.log").open("wb"))
                 command = [sys.executable, "-m", "airflow", name]
                 running[name] = children.start(command, env=settings, cwd=ROOT, output=output)
+                if name == "api-server":
+                    wait_for(api.answers, running, logs)
+            wait_for(api.healthy, running, logs)
             yield running
             for child in running.values():
                 child.signal(signal.SIGTERM)
@@ -143,10 +157,10 @@ def components(settings: Mapping[str, str], logs: Path) -> Iterator[dict[str, Ch
         children.close()
 
 
-def wait_until_ready(api: Api, running: Mapping[str, Child], logs: Path) -> None:
-    """Return when all components are healthy. Raises NotReady with the end of a log."""
+def wait_for(ready: Callable[[], bool], running: Mapping[str, Child], logs: Path) -> None:
+    """Return once ``ready`` says so. Raises NotReady with the end of a log where a component ends before."""
     deadline = time.monotonic() + READY_SECONDS
-    while not api.healthy():
+    while not ready():
         check_alive(running, logs)
         if time.monotonic() > deadline:
             raise NotReady(f"Airflow was not ready after {READY_SECONDS:.0f} s; look into {logs}")
@@ -251,13 +265,11 @@ def serve(port: int, home: Path, console: Console) -> None:
         variables = environment(home, aws.environment, settings, port)
         console.print(f"starting Airflow (state and logs in {home})")
         migrate(variables)
-        with components(variables, logs) as running:
-            api = Api(port)
-            wait_until_ready(api, running, logs)
+        api = Api(port)
+        with components(variables, api, logs) as running:
             console.print(f"[bold green]Airflow is at http://{HOST}:{port}[/] (no login); Ctrl-C stops everything")
-            console.print(
-                "for the aws command: " + " ".join(f"{k}={v}" for k, v in aws.environment.items()), soft_wrap=True
-            )
+            exports = " ".join(f"{name}={value}" for name, value in aws.environment.items())
+            console.print(f"for the aws command: {exports}", soft_wrap=True)
             try:
                 watch(aws, settings, api, running, logs, console, home)
             finally:
@@ -270,14 +282,24 @@ def watch(
 ) -> None:  # fmt: skip
     """Train the first model where none serves, then look until interrupted."""
     observer = Watch(aws, settings, api, console, home)
-    if not observer.serving:
-        with contextlib.suppress(urllib.error.HTTPError):  # the DAG may not be parsed yet; its schedule starts it too
-            api.trigger("retrain")
+    trained = observer.serving
+    if not trained:
         console.print("no model serves yet: `retrain` trains the first one (a few minutes)")
     while True:
         check_alive(running, logs)
+        trained = trained or train_first(api)
         observer.look()
         time.sleep(LOOK_SECONDS)
+
+
+def train_first(api: Api) -> bool:
+    """Start `retrain` unless it runs already; False while Airflow does not know the DAG yet."""
+    try:
+        if not any(run["state"] in ("queued", "running") for run in api.runs("retrain")):
+            api.trigger("retrain")
+    except urllib.error.HTTPError:
+        return False
+    return True
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -291,6 +313,7 @@ def main(argv: Sequence[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; 1 where it cannot start."""
     arguments = parse(argv)
     console = Console(highlight=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         serve(arguments.port, arguments.home.resolve(), console)

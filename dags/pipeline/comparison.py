@@ -35,7 +35,7 @@ class Margins:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Scored:
     """A model's outputs on its test films: file -> (is pneumonia, probability), and its decision threshold."""
 
     films: dict[str, tuple[bool, float]]
@@ -46,7 +46,7 @@ class Tested:
         return {file: label for file, (label, _) in self.films.items()}
 
     @classmethod
-    def read(cls, predictions_csv: bytes, threshold: float) -> Tested:
+    def read(cls, predictions_csv: bytes, threshold: float) -> Scored:
         rows = csv.DictReader(io.StringIO(predictions_csv.decode()))
         films = {
             row["file"]: (row["label"] == "PNEUMONIA", float(row["probability"])) for row in rows if row["probability"]
@@ -73,7 +73,7 @@ def worse(noninferiority: dict[str, Any], margins: Margins) -> list[str]:
     ]
 
 
-def noninferiority(champion: Tested, challenger: Tested, seed: int = 0) -> dict[str, Any]:
+def noninferiority(champion: Scored, challenger: Scored, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
     """Compare two models on the same films by a paired bootstrap over patients, in metrics.json's form.
 
     Raises NotComparable where the films or their labels differ.
@@ -92,7 +92,7 @@ def noninferiority(champion: Tested, challenger: Tested, seed: int = 0) -> dict[
     value = _difference(*models, everyone)
     rng = random.Random(seed)
     drawn = []
-    for _ in range(RESAMPLES):
+    for _ in range(resamples):
         weights = dict.fromkeys(champion.films, 0)
         for films in rng.choices(patients, k=len(patients)):
             for file in films:
@@ -119,8 +119,8 @@ def _patient(file: str) -> str:
 class _Ranked:
     """A model's films in the order of probability, ties together, so that a resample costs one pass."""
 
-    def __init__(self, tested: Tested) -> None:
-        ordered = sorted((p, label, file) for file, (label, p) in tested.films.items())
+    def __init__(self, scored: Scored) -> None:
+        ordered = sorted((p, label, file) for file, (label, p) in scored.films.items())
         self._groups: list[list[tuple[bool, str]]] = []
         last = None
         for probability, label, file in ordered:
@@ -128,8 +128,8 @@ class _Ranked:
                 self._groups.append([])
                 last = probability
             self._groups[-1].append((label, file))
-        self._called = {file: p >= tested.threshold for file, (_, p) in tested.films.items()}
-        self._labels = tested.labels
+        self._called = {file: p >= scored.threshold for file, (_, p) in scored.films.items()}
+        self._labels = scored.labels
 
     def figures(self, weights: dict[str, int]) -> tuple[float, float] | None:
         """(AUROC, balanced accuracy) with each film counted ``weights[film]`` times; None where a class is absent."""

@@ -72,12 +72,15 @@ def decide(sagemaker: Any, package_arn: str, decision: str, reason: str) -> None
     )
 
 
-def reopen(sagemaker: Any, package_arn: str, reason: str) -> None:
-    """Make a package that figures refused earlier pending again; raise PackageRefused where a person refused it."""
+def await_decision(sagemaker: Any, package_arn: str, reason: str) -> None:
+    """Make a package pending, also one that figures refused earlier; an approved one stays so.
+
+    Raises PackageRefused where a person, or the smoke test, refused it.
+    """
     decision, description = status(sagemaker, package_arn)
-    if decision != "Rejected":
+    if decision == "Approved":
         return
-    if not description.startswith(MACHINE_REASONS):
+    if decision == "Rejected" and not description.startswith(MACHINE_REASONS):
         raise PackageRefused(
             f"model package {version(package_arn)} was refused earlier: {description or 'no reason given'}. "
             "Approve it in the registry, or train a new one with `force`."

@@ -40,6 +40,10 @@ def settle(request: dict[str, Any]) -> dict[str, Any]:
     ]
     for section in ("OutputDataConfig", "ResourceConfig"):
         settled[section] = {name: value for name, value in request[section].items() if value != ""}
+    if not settled["InputDataConfig"]:
+        del settled["InputDataConfig"]
+    for name in ("InstanceCount", "VolumeSizeInGB"):
+        settled["ResourceConfig"][name] = int(settled["ResourceConfig"][name])
     settled["HyperParameters"] = {name: v for name, v in request["HyperParameters"].items() if v != "none"}
     stop = dict(request["StoppingCondition"])
     if not settled.get("EnableManagedSpotTraining"):
@@ -190,6 +194,8 @@ class TrainingOperator(SageMakerTrainingOperator):
             if reason.startswith(("AlgorithmError", "ClientError")):
                 fail(headline)
             raise TrainingFailed(headline)
+        if "ModelArtifacts" not in description:
+            fail(f"training job {name} completed, but left no model")
         started, ended = description.get("TrainingStartTime"), description.get("TrainingEndTime")
         return {
             "job": name,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
-import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
@@ -26,11 +29,13 @@ SMALL = {
     "max_parity_label_flips": 1, "margin_auroc": -1, "margin_balanced_accuracy": -1, "smoke_films": 2,
 }  # fmt: skip
 # Programs that stand for training images where the branch under test ends before a model matters.
-QUICK = (
-    "import os, pathlib; pathlib.Path(os.environ['SAGEMAKER_BASE_DIR'], 'model', 'm').write_text('x'); print('hello')"
-)
+QUICK = "import os; open(os.environ['SAGEMAKER_BASE_DIR'] + '/model/weights', 'w').write('x')"
 SLOW = "import time; print('working', flush=True); time.sleep(120)"
-IMAGES = {"quick": [sys.executable, "-c", QUICK], "slow": [sys.executable, "-c", SLOW]}
+FAILING = (
+    "import os, pathlib, sys; base = pathlib.Path(os.environ['SAGEMAKER_BASE_DIR']); "
+    "(base / 'output' / 'failure').write_text('ValueError: no film'); sys.exit(1)"
+)
+IMAGES = {name: [sys.executable, "-c", code] for name, code in (("quick", QUICK), ("slow", SLOW), ("failing", FAILING))}
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class Deployed:
 
     def read(self, bucket: str, key: str) -> Any:
         return json.loads(self.client("s3").get_object(Bucket=self.settings[bucket], Key=key)["Body"].read())
+
+    def text(self, bucket: str, key: str) -> str:
+        return self.client("s3").get_object(Bucket=self.settings[bucket], Key=key)["Body"].read().decode()
 
     def put(self, bucket: str, key: str, body: bytes) -> None:
         self.client("s3").put_object(Bucket=self.settings[bucket], Key=key, Body=body)
@@ -84,18 +92,26 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 @pytest.fixture(scope="package")
 def metadata(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Airflow's metadata database, migrated once; a template beside it makes later runs of the tests start faster."""
-    home = Path(os.environ["AIRFLOW_HOME"])
     import airflow
 
+    database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
     template = Path(__file__).resolve().parents[2] / "build" / f"airflow-{airflow.__version__}.db"
-    if template.exists():
-        shutil.copy(template, home / "airflow.db")
-        return
-    from airflow.utils.db import initdb
+    if not template.exists():
+        from airflow.utils.db import initdb
 
-    initdb()
-    template.parent.mkdir(exist_ok=True)
-    shutil.copy(home / "airflow.db", template)
+        initdb()
+        template.parent.mkdir(exist_ok=True)
+        fresh = template.with_suffix(f".{os.getpid()}")
+        copy_database(database, fresh)
+        fresh.rename(template)
+        return
+    copy_database(template, database)
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a sqlite database with what its journal holds; copying the file alone would lose that."""
+    with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
+        old.backup(new)
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,63 @@ class Run:
     tasks: dict[str, str]
     returned: dict[str, Any]
     headlines: list[str]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A registered model."""
+
+    job: str
+    package_arn: str
+    sha256: str
+
+
+@pytest.fixture(scope="package")
+def small(aws: Deployed) -> dict[str, Any]:
+    """The form's values for a tiny dataset, which is put into the datasets bucket."""
+    from local_aws.synthetic import film
+
+    rng = np.random.default_rng(7)
+    for label, start in (("NORMAL", 0), ("PNEUMONIA", 50_000)):
+        for split, patients in (("train", few_patients(start)), ("test", range(start + 40_000, start + 40_004))):
+            for number in patients:
+                body = io.BytesIO()
+                film(label, rng).save(body, "JPEG")
+                aws.put("datasets_bucket", f"{DATASET}{split}/{label}/person{number}_virus_1.jpeg", body.getvalue())
+    return SMALL
+
+
+def few_patients(start: int) -> list[int]:
+    """Ten patients from ``start`` on, of whom two are for tuning and two for calibration (about one in 13 each is)."""
+    from training_job.patients import bucket_of
+
+    wanted = {"tune": 2, "calibrate": 2, "train": 6}
+    chosen = []
+    for number in count(start + 1):
+        bucket = bucket_of(f"person{number}")
+        if wanted[bucket]:
+            wanted[bucket] -= 1
+            chosen.append(number)
+        if not any(wanted.values()):
+            return chosen
+    raise AssertionError("unreachable")
+
+
+@pytest.fixture(scope="package")
+def model_of(aws: Deployed, small: dict[str, Any], metadata: None) -> Callable[[], Trained]:
+    """Train and register once, by the DAG itself, with a floor that no model meets: nothing is promoted."""
+    cached: list[Trained] = []
+
+    def train() -> Trained:
+        if not cached:
+            from airflow.dag_processing.dagbag import DagBag
+
+            done = DagBag(str(DAGS)).dags["retrain"].test(run_conf={**small, "max_ece": 0})
+            registered = done.get_task_instance("register").xcom_pull(task_ids="register")
+            cached.append(Trained(registered["job"], registered["package_arn"], registered["model_sha256"]))
+        return cached[0]
+
+    return train
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from pipeline.bundle import REQUIRED, BundleRefused, publish
 
 
 class Missing(Exception):
-    response = {"Error": {"Code": "NoSuchKey"}}
+    def __init__(self) -> None:
+        self.response = {"Error": {"Code": "NoSuchKey"}}
 
 
 class Store:
@@ -71,7 +72,8 @@ def test_a_good_bundle_is_unpacked_beside_its_manifest() -> None:
     raw = manifest(FILES)
     store = store_with([("./bundle.json", raw), *FILES.items()])
     assert put(store) == {
-        "bucket": "models", "key": "models/j/bundle.json", "version_id": "v1", "sha256": hashlib.sha256(raw).hexdigest(),
+        "bucket": "models", "key": "models/j/bundle.json", "version_id": "v1",
+        "sha256": hashlib.sha256(raw).hexdigest(),
     }  # fmt: skip
     assert {k for _, k in store.objects if k.startswith("models/")} == {
         f"models/j/{n}" for n in (*FILES, "bundle.json")

@@ -48,7 +48,7 @@ def test_a_nested_archive_is_refused_with_the_prefix_to_use() -> None:
 
 
 def test_too_few_films_are_refused_with_the_numbers() -> None:
-    with pytest.raises(DatasetRefused, match="train/NORMAL: 3.*at least 4"):
+    with pytest.raises(DatasetRefused, match=r"train/NORMAL: 3.*at least 4"):
         check(read_listing(PREFIX, films(3)), 4)
 
 

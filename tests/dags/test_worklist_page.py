@@ -44,9 +44,7 @@ def page(answers: Answers, rows: int = 100) -> str:
 
 
 def test_urgent_comes_first_and_within_a_priority_the_likeliest(answers: Answers) -> None:
-    assert [a.key for a in answers] == ["=cmd()", "<script>alert(1)</script>.png", "routine.png"][:2] + [
-        "review.png", "routine.png",
-    ]  # fmt: skip
+    assert [a.key for a in answers] == ["=cmd()", "<script>alert(1)</script>.png", "review.png", "routine.png"]
 
 
 def test_the_page_escapes_what_came_from_outside(answers: Answers) -> None:

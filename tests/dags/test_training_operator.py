@@ -1,0 +1,156 @@
+"""The training task owns one job from its name to its final status, and never pays for a second running one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from pipeline.training import TrainingFailed, TrainingOperator, settle
+
+pytestmark = pytest.mark.heavy
+NUMBER = count(1)
+
+
+def request(aws: Any, image: str, name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "TrainingJobName": name,
+        "AlgorithmSpecification": {"TrainingImage": aws.image(image), "TrainingInputMode": "File"},
+        "RoleArn": aws.settings["training_role_arn"],
+        "HyperParameters": {"epochs": "none", "seed": "1"},
+        "InputDataConfig": [],
+        "OutputDataConfig": {"S3OutputPath": f"s3://{aws.settings['models_bucket']}/training/", "KmsKeyId": ""},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": "1"},
+        "StoppingCondition": {"MaxRuntimeInSeconds": "300", "MaxWaitTimeInSeconds": "600"},
+        "EnableManagedSpotTraining": "False",
+        **more,
+    }
+
+
+@pytest.fixture
+def name() -> str:
+    return f"cxr-operator-{next(NUMBER)}"
+
+
+@pytest.fixture
+def operator(aws: Any, name: str) -> Callable[[str], TrainingOperator]:
+    def make(image: str) -> TrainingOperator:
+        return TrainingOperator(task_id="train", config=request(aws, image, name), check_interval="1")
+
+    return make
+
+
+@pytest.fixture
+def slow_job(aws: Any, name: str) -> Iterator[str]:
+    sagemaker = aws.client("sagemaker")
+    sagemaker.create_training_job(**settle(request(aws, "slow", name)))
+    yield name
+    if status(aws, name) in ("InProgress", "Stopping"):
+        sagemaker.stop_training_job(TrainingJobName=name)
+
+
+def status(aws: Any, name: str) -> str:
+    return str(aws.client("sagemaker").describe_training_job(TrainingJobName=name)["TrainingJobStatus"])
+
+
+def jobs(aws: Any, name: str) -> list[str]:
+    listed = aws.client("sagemaker").list_training_jobs(NameContains=name)["TrainingJobSummaries"]
+    return sorted(job["TrainingJobName"] for job in listed)
+
+
+def later(seconds: float, do: Callable[[], Any]) -> threading.Timer:
+    timer = threading.Timer(seconds, do)
+    timer.start()
+    return timer
+
+
+def test_a_job_runs_to_its_end(aws: Any, name: str, operator: Callable[[str], TrainingOperator]) -> None:
+    done = operator("quick").execute({})
+    assert (done["job"], done["reused"]) == (name, False)
+    assert done["model_data"].endswith(f"/training/{name}/output/model.tar.gz")
+
+
+def test_a_completed_job_is_reused(aws: Any, name: str, operator: Callable[[str], TrainingOperator]) -> None:
+    operator("quick").execute({})
+    assert operator("quick").execute({})["reused"] is True
+    assert jobs(aws, name) == [name]
+
+
+def test_a_running_job_is_adopted_and_its_end_awaited(
+    aws: Any, slow_job: str, operator: Callable[[str], TrainingOperator]
+) -> None:
+    later(2, lambda: aws.client("sagemaker").stop_training_job(TrainingJobName=slow_job))
+    with pytest.raises(Exception, match="was stopped"):
+        operator("quick").execute({})
+    assert jobs(aws, slow_job) == [slow_job]
+
+
+def test_a_stopped_job_is_no_success_and_its_successor_gets_a_suffix(
+    aws: Any, slow_job: str, operator: Callable[[str], TrainingOperator]
+) -> None:
+    aws.client("sagemaker").stop_training_job(TrainingJobName=slow_job)
+    while status(aws, slow_job) != "Stopped":
+        time.sleep(0.1)
+    assert operator("quick").execute({})["job"] == f"{slow_job}-2"
+
+
+def test_killing_the_task_stops_the_job(aws: Any, name: str, operator: Callable[[str], TrainingOperator]) -> None:
+    task = operator("slow")
+    later(2, task.on_kill)
+    with pytest.raises(Exception, match="was stopped"):
+        task.execute({})
+    assert status(aws, name) == "Stopped"
+
+
+def test_throttled_descriptions_are_waited_out(
+    aws: Any, name: str, operator: Callable[[str], TrainingOperator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moto.core.exceptions import JsonRESTError
+    from moto.sagemaker.responses import SageMakerResponse
+
+    class Throttled(JsonRESTError):
+        code = 400
+
+    original, refused = SageMakerResponse.describe_training_job, count()
+
+    def throttled(response: SageMakerResponse) -> Any:
+        if 1 <= next(refused) <= 12:  # the first describes before the job exists; botocore itself tries 5 times
+            raise Throttled("ThrottlingException", "Rate exceeded")
+        return original(response)
+
+    monkeypatch.setattr(SageMakerResponse, "describe_training_job", throttled)
+    assert operator("quick").execute({})["job"] == name
+    assert next(refused) > 12
+
+
+def test_a_request_is_settled_from_rendered_strings(aws: Any) -> None:
+    channel = {"ChannelName": "c", "DataSource": {"S3DataSource": {"S3Uri": ""}}}
+    settled = settle(request(aws, "quick", "cxr-x", InputDataConfig=[channel], EnableNetworkIsolation="True"))
+    assert "InputDataConfig" not in settled
+    assert settled["ResourceConfig"]["VolumeSizeInGB"] == 1
+    assert settled["HyperParameters"] == {"seed": "1"}
+    assert settled["EnableNetworkIsolation"] is True
+    assert settled["StoppingCondition"] == {"MaxRuntimeInSeconds": 300}
+    assert settled["OutputDataConfig"].keys() == {"S3OutputPath"}
+
+
+def test_spot_keeps_its_longest_wait(aws: Any) -> None:
+    settled = settle(request(aws, "quick", "cxr-x", EnableManagedSpotTraining="True"))
+    assert settled["StoppingCondition"] == {"MaxRuntimeInSeconds": 300, "MaxWaitTimeInSeconds": 600}
+
+
+@pytest.mark.parametrize("bad", ["under_score", "x" * 64, "-lead", "trail-", "a..b"])
+def test_a_name_that_sagemaker_refuses_is_refused_before_it_is_sent(aws: Any, bad: str) -> None:
+    with pytest.raises(Exception, match="no training job name"):
+        settle(request(aws, "quick", bad))
+
+
+def test_the_failure_reason_of_a_job_ends_the_task_for_good(
+    aws: Any, operator: Callable[[str], TrainingOperator]
+) -> None:
+    with pytest.raises(Exception, match=r"is Failed: AlgorithmError.*no film") as failed:
+        operator("failing").execute({})
+    assert not isinstance(failed.value, TrainingFailed)
