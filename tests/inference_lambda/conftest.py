@@ -104,8 +104,9 @@ class Account:
         return len(listed.get("Versions", []))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def moto_s3() -> Iterator[Any]:
+    """Ends with its module: moto's state is shared with the local AWS that other tests run in this process."""
     with mock_aws():
         yield boto3.client("s3", region_name="us-east-1")
 
