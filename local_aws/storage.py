@@ -33,6 +33,7 @@ def install(seams: Seams) -> None:
     seams.replace(S3Backend, "complete_multipart_upload", _one_event, ("self", "bucket_name", "multipart_id", "body"))
     seams.replace(S3Response, "_key_response", _locked, ("self", "request", "full_url"))
     seams.replace(S3Response, "_bucket_response", _locked, ("self", "request", "full_url"))
+    seams.replace(FakeKey, "last_modified_ISO8601", lambda _: property(_to_the_millisecond))
     seams.add(FakeKey, "__deepcopy__", lambda key, memo: _listed(key))
     seams.replace(S3Backend, "log_incoming_request", lambda _: _no_access_log, ("self", "request", "bucket_name"))
     seams.replace(FakeBucket, "get_permission", _unconditional_statements, ("self", "action", "resource"))
@@ -44,6 +45,11 @@ def _locked(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args)
 
     return locked
+
+
+def _to_the_millisecond(key: FakeKey) -> str:
+    """When a version was stored, for listings; finer than S3 tells, so that latencies can be measured."""
+    return key.last_modified.isoformat(timespec="milliseconds") + "Z"
 
 
 class _Listed(FakeKey):

@@ -1,0 +1,85 @@
+"""A bundle whose network is tiny and untrained, made by the training job's own exporter in seconds.
+
+Rule: it has the signature and the files of a real model and passes the function's self-test, but answers in a few
+milliseconds: the pipeline benchmark measures the pipeline, not VGG16. What it says about films means nothing.
+Run as `python -m benchmarks.untrained FOLDER`: TensorFlow then stays out of the process that measures.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr.engine import Engine
+from cxr.film import SIDE, read_film
+from local_aws.synthetic import CLASSES, film
+
+FILMS, SEED = 12, 0
+FILES = ("model.tflite", "golden.npz")
+
+
+def synthetic_films(count: int) -> np.ndarray:
+    """uint8 [count, 224, 224], read as the function reads an upload."""
+    rng, pixels = np.random.default_rng(SEED), []
+    for number in range(count):
+        buffer = io.BytesIO()
+        film(CLASSES[number % 2], rng).save(buffer, "JPEG", quality=90)
+        pixels.append(read_film(buffer.getvalue()).pixels)
+    return np.stack(pixels)
+
+
+def tiny_network() -> Any:
+    """film [1,224,224,1] in 0..255 -> probability [1,1], heatmap [1,14,14], ood_distance [1,1]; random weights."""
+    import keras
+    from keras import layers, ops
+
+    keras.utils.set_random_seed(SEED)
+    inputs = keras.Input((SIDE, SIDE, 1), name="film")
+    features = layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
+    for channels in (8, 16, 32, 64):
+        features = layers.Conv2D(channels, 3, strides=2, padding="same", activation="relu")(features)
+    embedding = layers.GlobalAveragePooling2D()(features)
+    outputs = {
+        "probability": layers.Dense(1, activation="sigmoid", name="probability")(embedding),
+        "heatmap": ops.relu(ops.sum(features, axis=-1)),
+        "ood_distance": ops.sqrt(ops.sum(ops.square(embedding), axis=-1, keepdims=True)),
+    }
+    return keras.Model(inputs, outputs)
+
+
+def export(folder: Path) -> None:
+    """Write model.tflite, golden.npz and bundle.json into `folder`."""
+    from training_job import package
+    from training_job.export import to_tflite
+
+    pixels = synthetic_films(FILMS)
+    model = to_tflite(tiny_network(), "float32")
+    engine = Engine(model)
+    answers = [engine.run(one) for one in pixels]
+    folder.mkdir(parents=True, exist_ok=True)
+    package.write(folder / "model.tflite", model)
+    package.write(folder / "golden.npz", package.golden(engine, pixels))
+    bundle = package.manifest(
+        folder,
+        FILES,
+        name="untrained",
+        head="gap",
+        weights={"source": "random", "label": "tiny untrained network: for the pipeline only", "sha256": None},
+        precision="float32",
+        temperature=1.0,
+        threshold=float(np.median([answer.probability for answer in answers])),
+        conformal={"alpha": 0.05, "quantile": dict.fromkeys(CLASSES, 0.5), "n": dict.fromkeys(CLASSES, FILMS // 2)},
+        ood={"limit": 2 * max(answer.ood_distance for answer in answers), "percentile": 99.0, "n": FILMS},
+        metrics={},
+        dataset={},
+        seed=SEED,
+    )
+    package.write(folder / "bundle.json", bundle.to_json())
+
+
+if __name__ == "__main__":
+    export(Path(sys.argv[1]))
