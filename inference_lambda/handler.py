@@ -43,6 +43,10 @@ _STATUS_METRICS = {
 _SAFE_MESSAGES = (NoAnswer, WrongBucket, WrongModel, ModelUnavailable, UnknownEvent)
 
 
+class Fault(Exception):
+    """Something unforeseen, by its type alone: the runtime logs messages, and foreign messages may quote a key."""
+
+
 class Unanswered(Exception):
     """Some uploads of an S3 event have no answer yet; raised so that Lambda delivers the event again."""
 
@@ -68,7 +72,7 @@ class Function:
         log("info", "started", cpu_flags=_cpu_flags(), threads=config.threads, memory_mb=config.memory_mb)
 
     def handle(self, event: Any, context: Any) -> dict[str, Any]:
-        """Dispatches on the form of the event. Raises UnknownEvent, WrongModel, Unanswered or ModelUnavailable."""
+        """Dispatches on the form of the event. Raises UnknownEvent, WrongModel, Unanswered or Fault."""
         batch = Batch(self._answerer, _time_left(context), str(getattr(context, "aws_request_id", "")) or None)
         try:
             if is_queue_batch(event):
@@ -76,6 +80,11 @@ class Function:
             if is_direct(event):
                 return self._direct(event, batch)
             return batch.notification(uploads_of(event))
+        except (*_SAFE_MESSAGES, Unanswered):
+            raise
+        except Exception as error:
+            log("error", "fault", error=error_name(error), where=error_places(error))
+            raise Fault(error_name(error)) from None
         finally:
             self._report(batch.tally)
 

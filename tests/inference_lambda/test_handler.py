@@ -6,7 +6,7 @@ import pytest
 from cxr.bundle import sha256_of
 from inference_lambda.answer import WrongModel
 from inference_lambda.events import UnknownEvent
-from inference_lambda.handler import Unanswered
+from inference_lambda.handler import Fault, Unanswered
 
 
 @pytest.fixture
@@ -209,6 +209,21 @@ def test_another_model_than_the_expected_one_is_an_error(ready, events, tiny):
     with pytest.raises(WrongModel):
         ready.function().handle(events.direct("a.jpeg", expect_sha256="0" * 64), events.context())
     assert ready.versions("a.jpeg") == 0
+
+
+def test_an_unforeseen_error_leaves_by_its_type_alone(ready, events, monkeypatch):
+    from botocore.exceptions import ClientError
+
+    refused = ClientError({"Error": {"Code": "AccessDenied", "Message": "person7.json is forbidden"}}, "GetObject")
+
+    def forbidden(*_, **__):
+        raise refused
+
+    function = ready.function()
+    monkeypatch.setattr(function.store, "get", forbidden)
+    with pytest.raises(Fault, match=r"^ClientError\(AccessDenied\)$") as raised:
+        function.handle({"manifest": "s3://results/person7.json"}, events.context())
+    assert raised.value.__cause__ is None and raised.value.__suppress_context__
 
 
 def test_a_context_of_none_is_accepted(ready, events, tiny):
