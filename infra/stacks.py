@@ -28,6 +28,9 @@ FROM_BASE = (
 )  # outputs of the base stack that the service stack takes
 
 
+KEPT_UNRESERVED = 100  # Lambda keeps so much of an account's concurrency for functions without a reservation
+
+
 class StackError(Fault):
     """CloudFormation refused or rolled back; the message carries its reasons."""
 
@@ -59,12 +62,34 @@ def deploy_base(session: boto3.Session, config: Config, say: Say = print) -> dic
 
 def deploy_service(session: boto3.Session, config: Config, base: Mapping[str, str], say: Say = print) -> dict[str, str]:
     """Creates or updates the service stack on top of the base stack's outputs, and returns its own."""
+    _check_concurrency(session, config)
     parameters = config.parameters("service") | {name: base[name] for name in FROM_BASE}
     for kind, configured in (("Inference", config.inference_image), ("Training", config.training_image)):
         parameters[f"{kind}ImageUri"] = configured or images.newest(session, config, base[f"{kind}RepositoryUri"])
     return _apply(
         client(session, config, "cloudformation"), names(config)[1], template.SERVICE, parameters, config, say
     )
+
+
+def _check_concurrency(session: boto3.Session, config: Config) -> None:
+    """Lambda refuses a reservation that leaves the account less than 100; CloudFormation says so only after minutes."""
+    if is_local(config):
+        return
+    functions = client(session, config, "lambda")
+    limits = functions.get_account_settings()["AccountLimit"]
+    try:
+        found = functions.get_function_concurrency(FunctionName=f"{config.project}-classify")
+        held = found.get("ReservedConcurrentExecutions", 0)
+    except functions.exceptions.ResourceNotFoundException:
+        held = 0
+    free = limits["UnreservedConcurrentExecutions"] + held - KEPT_UNRESERVED
+    if config.reserved_concurrency > free:
+        raise StackError(
+            f"The function needs a concurrency of {config.reserved_concurrency}, but this account can spare "
+            f"{max(0, free)} (its limit is {limits['ConcurrentExecutions']}, of which {KEPT_UNRESERVED} stay unreserved). "
+            "Ask for a higher limit in "
+            "Service Quotas (Lambda, concurrent executions), or lower uploads_concurrency and backlog_concurrency"
+        )
 
 
 def outputs(session: boto3.Session, config: Config) -> dict[str, str]:

@@ -170,3 +170,39 @@ def test_a_failed_deployment_gives_cloudformations_reasons_first_cause_first(mon
         deploy_base(monkeypatch, CloudFormation(None, events))
     said = str(caught.value)
     assert said.index("Key (AWS::KMS::Key): AccessDenied") < said.index("UploadsBucket")
+
+
+class Lambda:
+    """An account with a concurrency limit, and the function's own reservation in it."""
+
+    class exceptions:
+        class ResourceNotFoundException(Exception):
+            pass
+
+    def __init__(self, limit, held=None):
+        self.limit, self.held = limit, held
+
+    def get_account_settings(self):
+        free = self.limit - (self.held or 0)
+        return {"AccountLimit": {"ConcurrentExecutions": self.limit, "UnreservedConcurrentExecutions": free}}
+
+    def get_function_concurrency(self, FunctionName):
+        if self.held is None:
+            raise self.exceptions.ResourceNotFoundException
+        return {"ReservedConcurrentExecutions": self.held}
+
+
+@pytest.mark.parametrize(("limit", "held", "enough"), [(1000, None, True), (200, None, True), (200, 100, True),
+                                                       (199, None, False), (10, None, False)])  # fmt: skip
+def test_a_concurrency_that_the_account_cannot_spare_is_refused_before_anything_is_changed(
+    monkeypatch, limit, held, enough
+):
+    monkeypatch.setattr(stacks, "client", lambda *_: Lambda(limit, held))
+    check = lambda: stacks._check_concurrency(boto3.Session(region_name="us-east-1"), Config())  # noqa: E731
+    if enough:
+        check()
+    else:
+        with pytest.raises(
+            StackError, match=f"needs a concurrency of 100, but this account can spare {max(0, limit - 100)}"
+        ):
+            check()

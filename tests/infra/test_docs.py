@@ -1,0 +1,92 @@
+"""The operator's documents name commands, settings and files that exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from infra import __main__ as command_line
+from infra.config import Config
+from infra.template import FOLDER
+
+ROOT = Path(FOLDER).parent
+DOCUMENTS = [ROOT / "docs" / name for name in ("deploy.md", "runbook.md", "costs.md")] + [ROOT / "SECURITY.md"]
+SETTINGS = {setting.name for setting in dataclasses.fields(Config)}
+
+
+@pytest.fixture(params=DOCUMENTS, ids=lambda path: path.name)
+def document(request):
+    return request.param
+
+
+def commands():
+    parser = command_line._parser()
+    (choices,) = [action.choices for action in parser._actions if action.choices and action.dest == "command"]
+    return choices
+
+
+def test_the_table_of_commands_is_complete_and_every_option_in_it_exists():
+    rows = re.findall(r"^\| (`.+?`) \|", (ROOT / "docs/deploy.md").read_text(), re.MULTILINE)
+    named = {}
+    for row in rows:
+        for name, rest in re.findall(r"`([a-z-]+)([^`]*)`", row):
+            named[name] = re.findall(r"--[a-z-]+", rest)
+    known = commands()
+    assert set(named) >= set(known)
+    for name in known:
+        options = {option for action in known[name]._actions for option in action.option_strings}
+        assert set(named[name]) <= options, name
+
+
+def test_every_command_line_in_a_document_is_one_that_parses(document):
+    lines = re.findall(r"python -m infra ((?:[a-z-]+)(?: [^`#\n|]*)?)", document.read_text())
+    for line in lines:
+        words = [w for w in line.replace('"..."', "x").replace('"<who, why>"', "x").split(">")[0].split() if w != ')"']
+        words = ["7" if "<" in w else w.rstrip(')";,.:') for w in words]
+        assert words[0] in commands(), line
+        if words[0] in ("promote", "rollback") and "--reason" in words and words[-1] == "--reason":
+            words.append("x")
+        flags = {w for w in words if w.startswith("--")}
+        options = {o for action in commands()[words[0]]._actions for o in action.option_strings}
+        assert flags <= options, line
+
+
+def test_every_setting_that_a_document_names_exists(document):
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?: = [^`]+)?`", document.read_text()))
+    elsewhere = {"roll_back", "classify_backlog", "no_answer", "message_refused", "max_runtime_minutes", "safe_mode",
+                 "aws_default", "out_of_distribution"}  # fmt: skip
+    assert named - elsewhere <= SETTINGS, named - elsewhere - SETTINGS
+
+
+def test_every_file_that_a_document_links_to_exists(document):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+def test_every_anchor_that_a_document_links_to_exists(document):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", document.read_text()):
+        text = ((document.parent / target) if target else document).read_text()
+        titles = {
+            re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+            for title in re.findall(r"^#+ (.+)$", text, re.M)
+        }
+        assert anchor in titles, (target, anchor)
+
+
+def test_known_limitations_are_numbered_without_a_gap():
+    text = (ROOT / "SECURITY.md").read_text().partition("## Known limitations")[2]
+    numbers = [int(n) for n in re.findall(r"^(\d+)\. ", text, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= 8
+
+
+def test_the_published_capacity_was_checked_against_a_real_run():
+    from benchmarks.capacity import TOLERANCE
+
+    published = json.loads((ROOT / "benchmarks/results/capacity.json").read_text())
+    assert max(published["check"]["relative_difference"].values()) <= TOLERANCE
+    assert {"capacity_backlog", "capacity_stream"} <= set(published["tables"])
