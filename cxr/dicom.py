@@ -19,6 +19,7 @@ from cxr.headers import j2k_size, jpeg_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
@@ -93,7 +94,7 @@ def _parse(data: bytes) -> Dataset:
         raise UnreadableImage("dicom_encoding")
     if syntax != _DEFLATED:
         return dcmread(BytesIO(data), specific_tags=_TAGS.split())
-    tags = [Tag(keyword) for keyword in _TAGS.split()]
+    tags: list[BaseTag | int] = [Tag(keyword) for keyword in _TAGS.split()]
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = inflater.decompress(stream.read(), MAX_BYTES)
     if inflater.unconsumed_tail:

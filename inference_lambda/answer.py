@@ -96,34 +96,11 @@ class Answerer:
         if upload.key.endswith("/") and stored.size == 0:
             return Answer(SKIPPED, 0, why="folder")
         read_ms = (time.perf_counter() - started) * 1000
-        same_upload = standing is not None and results.answers(standing, stored)
-        if same_upload and standing.metadata.get("model-sha256") == model.sha256:
-            return Answer(SKIPPED, 0, why="answered")
-        if results.serial_of(standing) > model.serial:
-            if same_upload and self._models.refresh().serial <= model.serial:
-                return Answer(SKIPPED, 0, why="answered_by_newer_model")
-            raise _StaleModel
+        earlier = standing if standing is not None and results.answers(standing, stored) else None
+        if why := self._settled(standing, earlier, model):
+            return Answer(SKIPPED, 0, why=why)
         examination = self._examine(stored, model)
         examination.durations["read"] = read_ms
-        self._write(result_key, upload, stored, model, examination, standing if same_upload else None, standing)
-        return Answer(DONE, 0, examination)
-
-    def _examine(self, stored: Stored, model: Model) -> Examination:
-        if stored.size > MAX_BYTES:
-            return too_large(stored.size, MAX_BYTES)
-        return examine(stored.body, model.engine, model.limits)
-
-    def _write(
-        self,
-        key: str,
-        upload: Upload,
-        stored: Stored,
-        model: Model,
-        examination: Examination,
-        earlier: Stored | None,
-        standing: Stored | None,
-    ) -> None:
-        bucket = self._config.results_bucket
         document = results.build(
             results.Source(upload.bucket, upload.key, stored.version_id, stored.etag),
             examination,
@@ -134,18 +111,44 @@ class Answerer:
             heatmap=self._write_heatmap(upload, model, examination),
             supersedes=results.superseded(earlier) if earlier else None,
         )
-        described = results.metadata(stored, document, model.serial)
-        self._store.put_over(bucket, key, results.to_bytes(document), results.CONTENT_TYPE, described, standing)
+        self._store.put_over(
+            self._config.results_bucket,
+            result_key,
+            results.to_bytes(document),
+            results.CONTENT_TYPE,
+            results.metadata(stored, document, model.serial),
+            standing,
+        )
+        return Answer(DONE, 0, examination)
+
+    def _settled(self, standing: Stored | None, earlier: Stored | None, model: Model) -> str | None:
+        """Why nothing needs to be written, or None. `earlier` is `standing` if it is about this version of the upload.
+
+        Raises _StaleModel when the standing result was written under a higher serial than the model's.
+        """
+        if earlier and earlier.metadata.get("model-sha256") == model.sha256:
+            return "answered"
+        if results.serial_of(standing) > model.serial:
+            if earlier and self._models.refresh().serial <= model.serial:
+                return "answered_by_newer_model"
+            raise _StaleModel
+        return None
+
+    def _examine(self, stored: Stored, model: Model) -> Examination:
+        if stored.size > MAX_BYTES:
+            return too_large(stored.size, MAX_BYTES)
+        return examine(stored.body, model.engine, model.limits)
 
     def _write_heatmap(self, upload: Upload, model: Model, examination: Examination) -> dict[str, str] | None:
+        """Written before the result that names it; its key depends on its content, so nobody's is overwritten."""
         if examination.film is None or examination.output is None or examination.sha256 is None:
+            return None
+        key = f"heatmaps/{upload.key}/{examination.sha256[:16]}-{model.sha256[:16]}.png"
+        if len(key.encode()) > MAX_KEY_BYTES:
             return None
         started = time.perf_counter()
         png = overlay_png(examination.film, examination.output.heatmap)
         examination.durations["heatmap"] = (time.perf_counter() - started) * 1000
-        key = f"heatmaps/{upload.key}/{examination.sha256[:16]}-{model.sha256[:16]}.png"
-        if len(key.encode()) > MAX_KEY_BYTES:
-            return None
         self._store.put(self._config.results_bucket, key, png, "image/png")
         return {"bucket": self._config.results_bucket, "key": key}
 
