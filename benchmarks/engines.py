@@ -207,15 +207,6 @@ def first_verdict(folder: Path) -> None:
     print(answer(read_film((folder / FILM).read_bytes()).pixels))
 
 
-def prepare(folder: Path, bundle: Path | None) -> dict[str, Any]:
-    """Writes every engine's file of one network and the function's bundle. Needs TensorFlow; says what the network
-    is.
-    """
-    from benchmarks.engine_files import write
-
-    return write(folder, bundle)
-
-
 def _keras(folder: Path, threads: int) -> Any:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     import tensorflow as tf
@@ -240,11 +231,15 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--dataset", type=Path)
+    parser.add_argument("--films", type=int, default=24)
     options = parser.parse_args(arguments)
     if options.task == "first_verdict":
         first_verdict(options.folder)
     elif options.task == "prepare":
-        print(json.dumps(prepare(options.folder, options.bundle)))
+        from benchmarks.engine_files import write
+
+        print(json.dumps(write(options.folder, options.bundle, options.dataset, options.films)))
     elif options.task == "function":
         print(json.dumps(function(options.folder, options.threads, options.runs)))
     else:

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from inference_lambda.handler import Tally
 from inference_lambda.log import FIELDS, error_name, log, metrics
 
 SECRETS = ("person7", "DOE", "JANE", "MRN-4711", "secret-folder", "geheim")
@@ -84,3 +85,12 @@ def test_an_error_is_named_without_its_message():
     assert error_name(error) == "ClientError(SlowDown)"
     assert error_name(FileNotFoundError("person7.jpeg")) == "FileNotFoundError"
     assert re.fullmatch(r"[A-Za-z]+", error_name(ValueError("person7")))
+
+
+def test_the_docs_name_every_event_and_metric(repo):
+    sources = "".join(path.read_text() for path in (repo / "inference_lambda").glob("*.py"))
+    events = set(re.findall(r'log\(\s*"(?:info|warning|error)",\s*"(\w+)"', sources))
+    metrics_named = {*Tally().counts, *Tally().latencies, "ModelRefused", "ModelFallback"}
+    text = (repo / "docs" / "results.md").read_text()
+    assert len(events) >= 8
+    assert not [name for name in events | metrics_named if f"`{name}`" not in text]
