@@ -36,9 +36,9 @@ REQUIRED = {
 AHEAD = 0.15
 """An engine that is this much faster than LiteRT is worth a sentence."""
 ADOPTING = {
-    "onnxruntime_int8": "a second model file with its own export (tf2onnx) and calibration films, as its int8 is "
-    "static; 63 MB more in the image; threads that spin unless told not to; LiteRT's file stays for phones and edge boxes",
-    "openvino_int8": "the ONNX file of ONNX Runtime and 178 MB more in the image, a cold start slower by 0.25 s, "
+    "onnxruntime_int8": "a second model file, its own export (tf2onnx) and calibration films, its int8 being static; "
+    "63 MB more in the image; threads that spin unless told not to; LiteRT's file stays for phones and edge boxes",
+    "openvino_int8": "the same ONNX file, 178 MB more in the image, a cold start slower by 0.25 s, "
     "and no wheel for arm64 Lambda",
 }
 PRICE = {
