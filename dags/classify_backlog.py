@@ -1,4 +1,17 @@
-"""Classify what the live path has missed, and on demand what another model should look at again."""
+"""Classify what the live path has missed, and on demand what another model should look at again.
+
+* `find`: joins the listings of uploads and results on disk; writes manifests. *If it fails:* nothing was submitted;
+  clear it.
+* `submit`: one mapped task per manifest: messages of ten films, or calls until nothing is unfinished. *If it fails:*
+  clear the failed ones: what is answered is skipped.
+* `drain`: waits until the backlog queue is empty. *If it fails:* the wait was too short, or the function fails: look
+  at its alarms.
+* `account`: fails while a film has no answer; writes reports/<run>/difference.csv. *If it fails:* look at the
+  backlog's dead-letter queue; the next run asks again.
+
+After a promotion set `rescore`. `queue` leaves live uploads their own concurrency; `direct` is for a few hundred films
+at once. Full guide: docs/airflow.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Turn a radiologist's corrections into a new dataset version, ready for the next retraining."""
+"""Turn a radiologist's corrections into a new dataset version, ready for the next retraining.
+
+`new_version` copies the dataset to its next version (`datasets/x/` -> `datasets/x-v2/`) and adds the corrected films to
+its train split. The test split stays; an upload that is a test film is left out. When it fails, the message names the
+lines that cannot be used, and nothing was written. Full guide: docs/airflow.md.
+"""
 
 from __future__ import annotations
 

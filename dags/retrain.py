@@ -1,6 +1,28 @@
 """Retrain the pneumonia model, weekly or by hand, and put it into service only if it is shown to be good enough.
 
 The request to SageMaker is a literal here, rendered anew on every try; what a task computes lives in ``pipeline``.
+
+* `plan`: checks the dataset by its listing; finds an earlier job with the same data, image and parameters. *If it
+  fails:* the message names what is missing; nothing was paid for.
+* `train`: one SageMaker job: adopted, reused or started; its log is shown here. *If it fails:* the message ends with
+  the job's own reason; clear the task to train again.
+* `register`: verifies the bundle and creates a model package, pending approval. *If it fails:* the archive is not
+  what bundle.json says; train again with `force`.
+* `judge`: holds the test figures against the floors of the form. *If it fails:* the model is rejected in the registry
+  with every floor that it misses; the old one serves on.
+* `compare`: asks whether it is not inferior to the champion on the same test films. *If it fails:* the same; skipped
+  where this very model serves or served.
+* `approve`: approves, or waits for a person in the registry. *If it fails:* refused, or nobody decided in time:
+  approve there and trigger again.
+* `promote`: writes models/current.json by compare-and-swap. *If it fails:* the champion changed five times meanwhile;
+  trigger again.
+* `smoke_test`: sends golden films through the Lambda. *If it fails:* `roll_back` has restored the previous model;
+  read which films differ.
+* `announce`: says what serves now.
+
+Every parameter is explained in the form. Figures far from the floors: change the data or the training, not the floors.
+The Variable `retrain_schedule` changes the schedule (`none`, a cron expression, `drift`, or `@weekly or drift`).
+Full guide: docs/airflow.md.
 """
 
 from __future__ import annotations

@@ -22,10 +22,8 @@ KEPT = (
     ("uploads_bucket", ""),
 )
 POINTER = "models/current.json"
-RECORD = (
-    "ModelPackageDescription", "ModelApprovalStatus", "ApprovalDescription", "InferenceSpecification", "ModelMetrics",
-    "CustomerMetadataProperties",
-)  # fmt: skip
+RECORD = ("ModelPackageDescription", "InferenceSpecification", "ModelMetrics", "CustomerMetadataProperties")
+DECISION = ("ModelApprovalStatus", "ApprovalDescription")
 
 
 def save(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> None:
@@ -51,7 +49,9 @@ def restore(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> bool:
         return False
     sagemaker, s3 = aws.client("sagemaker"), aws.client("s3")
     for package in json.loads((folder / "packages.json").read_text()):
-        sagemaker.create_model_package(ModelPackageGroupName=settings["model_package_group"], **package)
+        group = settings["model_package_group"]
+        arn = sagemaker.create_model_package(ModelPackageGroupName=group, **package["record"])["ModelPackageArn"]
+        sagemaker.update_model_package(ModelPackageArn=arn, **package["decision"])
     versions: dict[str, str] = {}
     for alias, _ in KEPT:
         for path in sorted((folder / alias).iterdir()):
@@ -84,7 +84,10 @@ def _packages(aws: LocalAWS, group: str) -> Iterator[str]:
 
 def _package(aws: LocalAWS, arn: str) -> dict[str, Any]:
     described = aws.client("sagemaker").describe_model_package(ModelPackageName=arn)
-    return {name: described[name] for name in RECORD if described.get(name)}
+    return {
+        part: {name: described[name] for name in names if described.get(name)}
+        for part, names in (("record", RECORD), ("decision", DECISION))
+    }
 
 
 def _file_name(key: str) -> str:

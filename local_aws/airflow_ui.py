@@ -39,7 +39,7 @@ COMPONENTS = ("api-server", "dag-processor", "triggerer", "scheduler")
 READY_SECONDS = 240.0
 LOOK_SECONDS = 3.0
 GRACE_SECONDS = 15.0
-TRAIN_FILMS, TEST_FILMS, UPLOADS_PER_CLASS = 120, 40, 6
+FILMS, UPLOADS_PER_CLASS = 160, 6
 DATASET = "datasets/chest_xray/"
 
 # A laptop has no GPU, and a hundred drawn films meet no hospital's floors: these defaults show in the form.
@@ -175,11 +175,11 @@ def check_alive(running: Mapping[str, Child], logs: Path) -> None:
             raise NotReady(f"airflow {name} ended with {child.returncode}; the end of {logs / name}.log:\n{end}")
 
 
-def load_films(aws: LocalAWS, settings: Mapping[str, str]) -> None:
-    """Put the synthetic dataset into the datasets bucket."""
+def load_films(aws: LocalAWS, settings: Mapping[str, str], films: int) -> None:
+    """Put a synthetic dataset into the datasets bucket, a quarter of it test films."""
     objects = aws.objects()
     with tempfile.TemporaryDirectory() as scratch:
-        write_dataset(Path(scratch), train=TRAIN_FILMS, test=TEST_FILMS)
+        write_dataset(Path(scratch), train=films - films // 4, test=films // 4)
         for path in sorted(Path(scratch).rglob("*.jpeg")):
             key = DATASET + path.relative_to(scratch).as_posix()
             objects.write(settings["datasets_bucket"], key, path.read_bytes())
@@ -248,7 +248,7 @@ class Watch:
         return self._objects.read(self._settings[bucket], key) if key in names else None
 
 
-def serve(port: int, home: Path, console: Console) -> None:
+def serve(port: int, home: Path, films: int, console: Console) -> None:
     """Run everything until interrupted. Raises PortTaken, NotReady, or what the deployment raised."""
     must_be_free(port)
     logs = home / "logs" / "components"
@@ -260,8 +260,8 @@ def serve(port: int, home: Path, console: Console) -> None:
         if airflow_state.restore(aws, settings, home / "aws"):
             console.print(f"state of the last time restored from {home / 'aws'}")
         else:
-            console.print(f"drawing {TRAIN_FILMS + TEST_FILMS} synthetic films")
-            load_films(aws, settings)
+            console.print(f"drawing {films} synthetic films")
+            load_films(aws, settings, films)
         variables = environment(home, aws.environment, settings, port)
         console.print(f"starting Airflow (state and logs in {home})")
         migrate(variables)
@@ -306,6 +306,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local_aws airflow", description="Airflow's UI on a local AWS.")
     parser.add_argument("--port", type=int, default=8080, help="port of the UI on 127.0.0.1 (default 8080)")
     parser.add_argument("--home", type=Path, default=HOME, help="where state and logs are kept (default .airflow)")
+    parser.add_argument("--films", type=int, default=FILMS, help=f"synthetic films to draw (default {FILMS})")
     return parser.parse_args(argv)
 
 
@@ -316,7 +317,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        serve(arguments.port, arguments.home.resolve(), console)
+        serve(arguments.port, arguments.home.resolve(), arguments.films, console)
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left running")
     except (PortTaken, NotReady, RuntimeError) as error:

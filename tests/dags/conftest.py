@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import hashlib
 import io
 import json
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -165,20 +168,73 @@ def few_patients(start: int) -> list[int]:
 
 
 @pytest.fixture(scope="package")
-def model_of(aws: Deployed, small: dict[str, Any], metadata: None) -> Callable[[], Trained]:
-    """Train and register once, by the DAG itself, with a floor that no model meets: nothing is promoted."""
-    cached: list[Trained] = []
+def trained(aws: Deployed, small: dict[str, Any], metadata: None) -> Trained:
+    """The one training job that these tests pay for, run by the DAG itself below a floor that no model meets."""
+    from airflow.dag_processing.dagbag import DagBag
 
-    def train() -> Trained:
-        if not cached:
-            from airflow.dag_processing.dagbag import DagBag
+    done = DagBag(str(DAGS)).dags["retrain"].test(run_conf={**small, "max_ece": 0})
+    registered = done.get_task_instance("register").xcom_pull(task_ids="register")
+    return Trained(registered["job"], registered["package_arn"], registered["model_sha256"])
 
-            done = DagBag(str(DAGS)).dags["retrain"].test(run_conf={**small, "max_ece": 0})
-            registered = done.get_task_instance("register").xcom_pull(task_ids="register")
-            cached.append(Trained(registered["job"], registered["package_arn"], registered["model_sha256"]))
-        return cached[0]
 
-    return train
+@pytest.fixture
+def serve_variant(aws: Deployed) -> Callable[..., dict[str, Any]]:
+    """Serve a copy of a trained model under another name; return the pointer's document.
+
+    ``probability`` maps (is pneumonia, probability) to what the copy's kept predictions say; ``threshold`` replaces
+    its own; a copy with ``another_file`` has a model.tflite of another sha256 (bytes after its end).
+    """
+
+    def serve(
+        trained: Trained,
+        probability: Callable[[bool, float], float] = lambda ill, p: p,
+        threshold: float | None = None,
+        another_file: bool = False,
+    ) -> dict[str, Any]:
+        s3, bucket = aws.client("s3"), aws.settings["models_bucket"]
+        source, target = f"models/{trained.job}/", f"models/variant-{time.monotonic_ns()}/"
+        manifest = aws.read("models_bucket", f"{source}bundle.json")
+        files = {}
+        for name in manifest["files"]:
+            files[name] = s3.get_object(Bucket=bucket, Key=source + name)["Body"].read()
+        rows = list(csv.DictReader(io.StringIO(files["predictions.csv"].decode())))
+        for row in rows:
+            row["probability"] = str(probability(row["label"] == "PNEUMONIA", float(row["probability"])))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        files["predictions.csv"] = text.getvalue().encode()
+        if another_file:
+            files["model.tflite"] += bytes(16)
+        if threshold is not None:
+            manifest["threshold"] = threshold
+        for name, body in files.items():
+            manifest["files"][name] = {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+            s3.put_object(Bucket=bucket, Key=target + name, Body=body)
+        raw = json.dumps(manifest).encode()
+        version = s3.put_object(Bucket=bucket, Key=f"{target}bundle.json", Body=raw)["VersionId"]
+        digest = hashlib.sha256(raw).hexdigest()
+        reference = {"bucket": bucket, "key": f"{target}bundle.json", "version_id": version, "sha256": digest}
+        from pipeline import pointer
+
+        written = pointer.promote(
+            s3, bucket, pointer.read(s3, bucket), bundle=reference, package_arn="arn:aws:sagemaker:us-east-1:1:m/old/0",
+            version="0", actor="test", reason="a variant",
+        )  # fmt: skip
+        return written.document
+
+    return serve
+
+
+@pytest.fixture
+def training_image(aws: Deployed, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Tell the DAGs to train with another image of IMAGES."""
+
+    def use(name: str) -> None:
+        monkeypatch.setenv("AIRFLOW_VAR_CXR", json.dumps({**aws.settings, "training_image": aws.image(name)}))
+
+    return use
 
 
 @pytest.fixture
@@ -186,9 +242,12 @@ def run(aws: Deployed, metadata: None, capfd: pytest.CaptureFixture[str]) -> Cal
     """Run a DAG with `dag.test()`: every task in this process, nothing mocked."""
     from airflow.dag_processing.dagbag import DagBag
 
-    def run_dag(dag_id: str, conf: dict[str, Any] | None = None, **how: Any) -> Run:
+    def run_dag(dag_id: str, conf: dict[str, Any] | None = None, deferrable: bool = False, **how: Any) -> Run:
         bag = DagBag(str(DAGS))  # a fresh one: dag.test() writes the run's parameters into the DAG
         assert bag.import_errors == {}
+        for task in bag.dags[dag_id].tasks:
+            if hasattr(task, "deferrable"):
+                task.deferrable = deferrable
         capfd.readouterr()
         done = bag.dags[dag_id].test(run_conf=conf or {}, **how)
         out, _ = capfd.readouterr()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +11,6 @@ import pytest
 from pipeline import pointer, registry
 
 pytestmark = pytest.mark.heavy
-
-
-@pytest.fixture(scope="module")
-def trained(aws: Any, small: dict[str, Any], model_of: Callable[[], Any]) -> Any:
-    """The model of the one training job that these tests pay for."""
-    return model_of()
 
 
 @pytest.fixture(autouse=True)
@@ -39,35 +29,6 @@ def serving(aws: Any) -> dict[str, Any] | None:
 
 def verdict(aws: Any, trained: Any) -> tuple[str, str]:
     return registry.status(aws.client("sagemaker"), trained.package_arn)
-
-
-def champion(aws: Any, trained: Any, probability: Callable[[bool, float], float]) -> dict[str, Any]:
-    """Serve a copy of the trained model under another name, with other kept predictions on the same test films."""
-    s3, bucket = aws.client("s3"), aws.settings["models_bucket"]
-    source, target = f"models/{trained.job}/", f"models/champion-{time.monotonic_ns()}/"
-    for item in s3.list_objects_v2(Bucket=bucket, Prefix=source)["Contents"]:
-        name = item["Key"].removeprefix(source)
-        s3.copy_object(Bucket=bucket, Key=target + name, CopySource={"Bucket": bucket, "Key": item["Key"]})
-    rows = list(csv.DictReader(io.StringIO(aws.text("models_bucket", f"{source}predictions.csv"))))
-    for row in rows:
-        row["probability"] = probability(row["label"] == "PNEUMONIA", float(row["probability"]))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    predictions = out.getvalue().encode()
-    manifest = aws.read("models_bucket", f"{source}bundle.json")
-    digest = hashlib.sha256(predictions).hexdigest()
-    manifest["files"]["predictions.csv"] = {"bytes": len(predictions), "sha256": digest}
-    raw = json.dumps(manifest).encode()
-    s3.put_object(Bucket=bucket, Key=f"{target}predictions.csv", Body=predictions)
-    version = s3.put_object(Bucket=bucket, Key=f"{target}bundle.json", Body=raw)["VersionId"]
-    reference = {"bucket": bucket, "key": f"{target}bundle.json", "version_id": version}
-    pointer.promote(
-        s3, bucket, pointer.read(s3, bucket), bundle={**reference, "sha256": hashlib.sha256(raw).hexdigest()},
-        package_arn="arn:old/0", version="0", actor="test", reason="an older model",
-    )  # fmt: skip
-    return serving(aws)
 
 
 def inverted(ill: bool, p: float) -> float:
@@ -138,18 +99,18 @@ def test_a_person_s_refusal_is_not_overruled(
 
 
 def test_a_challenger_better_than_the_champion_replaces_it(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any], trained: Any
+    aws: Any, run: Callable[..., Any], small: dict[str, Any], trained: Any, serve_variant: Callable[..., Any]
 ) -> None:
-    champion(aws, trained, inverted)
+    serve_variant(trained, inverted)
     done = run("retrain", {**small, "margin_auroc": -0.5, "margin_balanced_accuracy": -0.6})
     assert done.state == "success"
     assert (serving(aws)["serial"], serving(aws)["previous"]["version"]) == (2, "0")
 
 
 def test_a_challenger_worse_than_the_champion_is_rejected(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any], trained: Any
+    aws: Any, run: Callable[..., Any], small: dict[str, Any], trained: Any, serve_variant: Callable[..., Any]
 ) -> None:
-    old = champion(aws, trained, perfect)
+    old = serve_variant(trained, perfect)
     done = run("retrain", {**small, "margin_auroc": 0, "margin_balanced_accuracy": 0})
     assert (done.state, done.tasks["compare"]) == ("failed", "failed")
     decision, reason = verdict(aws, trained)
@@ -159,10 +120,10 @@ def test_a_challenger_worse_than_the_champion_is_rejected(
 
 
 def test_an_older_model_does_not_come_back_because_the_data_is_unchanged(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any], trained: Any
+    aws: Any, run: Callable[..., Any], small: dict[str, Any], trained: Any, serve_variant: Callable[..., Any]
 ) -> None:
     run("retrain", small)
-    newer = champion(aws, trained, inverted)
+    newer = serve_variant(trained, inverted)
     done = run("retrain", small)
     assert (done.state, done.tasks["compare"]) == ("success", "skipped")
     assert serving(aws) == newer
@@ -203,9 +164,9 @@ def test_an_approval_that_nobody_gives_times_out_and_stays_open(
 
 
 def test_a_failed_smoke_test_rolls_back_and_rejects(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any], trained: Any
+    aws: Any, run: Callable[..., Any], small: dict[str, Any], trained: Any, serve_variant: Callable[..., Any]
 ) -> None:
-    old = champion(aws, trained, inverted)
+    old = serve_variant(trained, inverted)
     key = f"models/{trained.job}/model.tflite"
     good = aws.client("s3").get_object(Bucket=aws.settings["models_bucket"], Key=key)["Body"].read()
     aws.put("models_bucket", key, b"damaged" + good)
@@ -222,16 +183,21 @@ def test_a_failed_smoke_test_rolls_back_and_rejects(
 
 
 def test_of_two_promotions_the_later_compares_again(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any], trained: Any, monkeypatch: pytest.MonkeyPatch
+    aws: Any,
+    run: Callable[..., Any],
+    small: dict[str, Any],
+    trained: Any,
+    serve_variant: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    champion(aws, trained, inverted)
+    serve_variant(trained, inverted)
     original, tries = pointer.promote, []
 
     def overtaken(*args: Any, **kwargs: Any) -> pointer.Pointer:
         tries.append(args)
         if len(tries) == 1:
             monkeypatch.setattr(pointer, "promote", original)
-            champion(aws, trained, inverted)
+            serve_variant(trained, inverted)
             monkeypatch.setattr(pointer, "promote", overtaken)
         return original(*args, **kwargs)
 
@@ -240,6 +206,36 @@ def test_of_two_promotions_the_later_compares_again(
     assert len(tries) == 2
     assert done.state == "success"
     assert (serving(aws)["serial"], serving(aws)["previous"]["serial"]) == (3, 2)
+
+
+def test_a_deferred_job_ends_the_task_and_a_strange_archive_is_refused(
+    aws: Any, run: Callable[..., Any], small: dict[str, Any], training_image: Callable[[str], None]
+) -> None:
+    training_image("quick")
+    done = run("retrain", small, deferrable=True)
+    assert (done.tasks["train"], done.tasks["register"]) == ("success", "failed")
+    assert any("no bundle.json" in line for line in done.headlines)
+
+
+def test_a_job_that_somebody_stops_is_no_success(
+    aws: Any, run: Callable[..., Any], small: dict[str, Any], training_image: Callable[[str], None]
+) -> None:
+    training_image("slow")
+    sagemaker = aws.client("sagemaker")
+
+    def somebody() -> None:
+        for _ in range(600):
+            time.sleep(0.2)
+            running = sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]
+            for job in running:
+                sagemaker.stop_training_job(TrainingJobName=job["TrainingJobName"])
+            if running:
+                return
+
+    threading.Thread(target=somebody, daemon=True).start()
+    done = run("retrain", small)
+    assert (done.state, done.tasks["train"]) == ("failed", "failed")
+    assert any("was stopped" in line for line in done.headlines)
 
 
 def test_a_dataset_with_too_few_films_costs_no_job(aws: Any, run: Callable[..., Any], small: dict[str, Any]) -> None:

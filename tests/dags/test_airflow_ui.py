@@ -1,0 +1,93 @@
+"""Airflow's UI on the local AWS: one command, one port, state that survives."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_aws import airflow_state, airflow_ui
+from local_aws.processes import Children
+from local_aws.server import PortTaken
+
+
+def test_a_taken_port_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert airflow_ui.main(["--port", str(port), "--home", str(tmp_path)]) == 1
+        with pytest.raises(PortTaken):
+            airflow_ui.must_be_free(port)
+    assert f"port {port} on 127.0.0.1 is taken" in capsys.readouterr().out
+
+
+def test_the_laptop_s_defaults_are_parameters_of_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.retrain_form import FORM, with_defaults
+
+    changed = with_defaults(FORM, airflow_ui.LAPTOP_DEFAULTS)
+    for name, value in airflow_ui.LAPTOP_DEFAULTS.items():
+        assert changed[name].resolve() == value
+    with pytest.raises(ValueError, match="nonsense"):
+        with_defaults(FORM, {"nonsense": 1})
+
+
+def test_a_component_that_ends_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
+    (tmp_path / "scheduler.log").write_text("boom\n")
+    children = Children()
+    try:
+        ended = children.start(["false"], env={}, cwd=tmp_path, output=-3)
+        ended.wait(10)
+        with pytest.raises(airflow_ui.NotReady, match=r"airflow scheduler ended with 1.*\n.*boom|boom"):
+            airflow_ui.check_alive({"scheduler": ended}, tmp_path)
+    finally:
+        children.close()
+
+
+@pytest.mark.heavy
+def test_what_a_person_made_survives_a_restart(aws: Any, tmp_path: Path) -> None:
+    from pipeline import pointer, registry
+
+    aws.empty("models_bucket", pointer.KEY)
+    for bucket in ("uploads_bucket", "models_bucket"):
+        aws.put(bucket, "models/j/bundle.json" if bucket == "models_bucket" else "ward 1/ä.jpeg", b"{}")
+    s3, sagemaker = aws.client("s3"), aws.client("sagemaker")
+    arn = registry.register(
+        sagemaker, aws.settings["model_package_group"], "survivor",
+        model_data="s3://b/model.tar.gz", image="image", metrics_uri="s3://b/metrics.json", metadata={"a": "b"},
+    )  # fmt: skip
+    registry.decide(sagemaker, arn, "Approved", "good")
+    reference = {
+        "bucket": aws.settings["models_bucket"],
+        "key": "models/j/bundle.json",
+        "version_id": "lost",
+        "sha256": "",
+    }
+    pointer.promote(
+        s3, aws.settings["models_bucket"], None, bundle=reference, package_arn=arn, version="1", actor="a", reason="r"
+    )
+    airflow_state.save(aws.local, aws.settings, tmp_path / "aws")
+
+    aws.empty("models_bucket", "models/")
+    aws.empty("uploads_bucket", "")
+    group = aws.settings["model_package_group"]
+    for package in sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]:
+        sagemaker.delete_model_package(ModelPackageName=package["ModelPackageArn"])
+    assert airflow_state.restore(aws.local, aws.settings, tmp_path / "aws")
+
+    assert aws.text("uploads_bucket", "ward 1/ä.jpeg") == "{}"
+    restored = pointer.read(s3, aws.settings["models_bucket"])
+    version = restored.document["bundle"]["version_id"]
+    body = s3.get_object(Bucket=aws.settings["models_bucket"], Key="models/j/bundle.json", VersionId=version)["Body"]
+    assert json.loads(body.read()) == {}
+    again = registry.find(sagemaker, group, "survivor")
+    assert registry.status(sagemaker, again) == ("Approved", "good")
+    aws.empty("models_bucket", "models/")
+    aws.empty("uploads_bucket", "")
+
+
+def test_nothing_kept_is_nothing_restored(tmp_path: Path) -> None:
+    assert airflow_state.restore(None, {}, tmp_path / "absent") is False  # type: ignore[arg-type]
