@@ -12,12 +12,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote_plus
 
 from benchmarks.load import Put
+from local_aws.storage import Objects
 
 
 @dataclass(frozen=True)
@@ -133,19 +133,20 @@ def _by_key(items: Iterable[Any]) -> dict[str, list[Any]]:
     return grouped
 
 
-def read_uploads(s3: Any, bucket: str) -> list[Version]:
-    """Every version of every upload."""
-    return [Version(v["Key"], v["VersionId"], _epoch(v["LastModified"])) for v in _versions(s3, bucket, "")]
+def read_uploads(s3: Any, objects: Objects, bucket: str) -> list[Version]:
+    """Every version of every upload, as S3 lists them."""
+    listed = ((v["Key"], v["VersionId"]) for v in _versions(s3, bucket, ""))
+    return [Version(key, version, objects.stored(bucket, key)[version]) for key, version in listed]
 
 
-def read_results(s3: Any, bucket: str) -> list[Result]:
-    """Every version of every result, with its metadata."""
+def read_results(s3: Any, objects: Objects, bucket: str) -> list[Result]:
+    """Every version of every result, as S3 lists them, with its metadata."""
 
     def described(version: Mapping[str, Any]) -> Result:
         head = s3.head_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])["Metadata"]
         return Result(
             key=upload_key(version["Key"]),
-            stored=_epoch(version["LastModified"]),
+            stored=objects.stored(bucket, version["Key"])[version["VersionId"]],
             upload_version=head["upload-version"],
             serial=int(head["serial"]),
             model=head["model-sha256"],
@@ -180,7 +181,3 @@ def keys_of(body: str) -> list[str]:
 def _versions(s3: Any, bucket: str, prefix: str) -> list[dict[str, Any]]:
     pages = s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
     return [version for page in pages for version in page.get("Versions", [])]
-
-
-def _epoch(moment: datetime) -> float:
-    return moment.timestamp()

@@ -12,6 +12,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC
 from typing import Any
 from urllib.parse import quote
 
@@ -33,7 +34,6 @@ def install(seams: Seams) -> None:
     seams.replace(S3Backend, "complete_multipart_upload", _one_event, ("self", "bucket_name", "multipart_id", "body"))
     seams.replace(S3Response, "_key_response", _locked, ("self", "request", "full_url"))
     seams.replace(S3Response, "_bucket_response", _locked, ("self", "request", "full_url"))
-    seams.replace(FakeKey, "last_modified_ISO8601", lambda _: property(_to_the_millisecond))
     seams.add(FakeKey, "__deepcopy__", lambda key, memo: _listed(key))
     seams.replace(S3Backend, "log_incoming_request", lambda _: _no_access_log, ("self", "request", "bucket_name"))
     seams.replace(FakeBucket, "get_permission", _unconditional_statements, ("self", "action", "resource"))
@@ -45,11 +45,6 @@ def _locked(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args)
 
     return locked
-
-
-def _to_the_millisecond(key: FakeKey) -> str:
-    """When a version was stored, for listings; finer than S3 tells, so that latencies can be measured."""
-    return key.last_modified.isoformat(timespec="milliseconds") + "Z"
 
 
 class _Listed(FakeKey):
@@ -145,6 +140,12 @@ class Objects:
         with _lock:
             found = self._backend.get_object(bucket, key)
             return found.value if isinstance(found, FakeKey) else None
+
+    def stored(self, bucket: str, key: str) -> dict[str, float]:
+        """When each version of an object was stored, in seconds since the epoch (S3's answers are cut to seconds)."""
+        with _lock:
+            versions = self._backend.get_bucket(bucket).keys.getlist(key, [])
+            return {v.version_id: v.last_modified.replace(tzinfo=UTC).timestamp() for v in versions}
 
     def write(self, bucket: str, key: str, data: bytes) -> None:
         with _lock:
