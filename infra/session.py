@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,8 +52,11 @@ def open_session(config: Config) -> boto3.Session:
 
 
 def client(session: boto3.Session, config: Config, service: str) -> Any:
-    """A boto3 client of `service` at the configured endpoint."""
-    tries = ClientConfig(
-        retries={"mode": "standard", "max_attempts": 1 if is_local(config) else 5}, max_pool_connections=32
-    )
-    return session.client(service, endpoint_url=endpoint(config) or None, config=tries)
+    """The session's client of `service` at the configured endpoint; made once, safe to share between threads."""
+    return _client(session, service, endpoint(config), 1 if is_local(config) else 5)
+
+
+@cache
+def _client(session: boto3.Session, service: str, endpoint_url: str, attempts: int) -> Any:
+    tries = ClientConfig(retries={"mode": "standard", "max_attempts": attempts}, max_pool_connections=32)
+    return session.client(service, endpoint_url=endpoint_url or None, config=tries)

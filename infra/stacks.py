@@ -86,7 +86,7 @@ def _check_concurrency(session: boto3.Session, config: Config) -> None:
     if config.reserved_concurrency > free:
         raise StackError(
             f"The function needs a concurrency of {config.reserved_concurrency}, but this account can spare "
-            f"{max(0, free)} (its limit is {limits['ConcurrentExecutions']}, of which {KEPT_UNRESERVED} stay unreserved). "
+            f"{max(0, free)} (its limit is {limits['ConcurrentExecutions']}, {KEPT_UNRESERVED} stay unreserved). "
             "Ask for a higher limit in "
             "Service Quotas (Lambda, concurrent executions), or lower uploads_concurrency and backlog_concurrency"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ NAME_PROPERTIES = {
 }
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML with CloudFormation's short tags, read into their long form."""
 
 
@@ -61,8 +62,9 @@ def _short_tag(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
 _Loader.add_multi_constructor("!", _short_tag)
 
 
+@cache
 def load(path: Path) -> dict[str, Any]:
-    """The template at `path` with its functions in long form (`{"Fn::Sub": ...}`)."""
+    """The template at `path` with its functions in long form (`{"Fn::Sub": ...}`). Read once: do not change it."""
     return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
 
 

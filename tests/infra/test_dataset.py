@@ -13,6 +13,7 @@ from moto import mock_aws
 from infra import dataset
 from infra.dataset import DatasetError, open_dataset, upload
 
+SESSION = boto3.Session(region_name="us-east-1")  # one: it reads the services' models once
 FILMS = {
     f"{split}/{label}/{label[0]}-{n:04}.jpeg": f"{split}{label}{n}".encode()
     for split, each in (("train", 40), ("test", 12))
@@ -43,7 +44,7 @@ def paths(source):
 @pytest.fixture
 def s3():
     with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
+        client = SESSION.client("s3")
         client.create_bucket(Bucket="datasets")
         yield client
 

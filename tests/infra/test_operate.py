@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 
+import boto3
 import pytest
 
+from infra import operate
 from infra.__main__ import main
+from infra.config import Config
+from infra.errors import Fault
+from infra.stacks import StackError
 from infra.stacks import outputs as standing_outputs
-from local_aws.server import LocalAWS
+from local_aws.server import REGION, LocalAWS
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +23,17 @@ def aws():
         yield local
 
 
+@pytest.fixture(scope="module")
+def session(aws):
+    """One session for all commands: making clients is what costs them most."""
+    return boto3.Session(region_name=REGION)
+
+
 @pytest.fixture
-def infra(aws, capsys, monkeypatch, tmp_path):
+def infra(aws, session, capsys, monkeypatch, tmp_path):
     """Runs one command; returns (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("infra.__main__.open_session", lambda config: session)
 
     def run(*arguments):
         status = main([*arguments, "--endpoint-url", aws.endpoint])
@@ -31,16 +43,13 @@ def infra(aws, capsys, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def outputs(aws, infra):
-    from infra.config import Config
-    from infra.session import open_session
-
+def outputs(aws, infra, session):
     config = Config(endpoint_url=aws.endpoint)
     try:
-        return standing_outputs(open_session(config), config)
-    except Exception:
+        return standing_outputs(session, config)
+    except StackError:
         assert infra("deploy")[0] == 0
-        return standing_outputs(open_session(config), config)
+        return standing_outputs(session, config)
 
 
 @pytest.fixture
@@ -115,12 +124,7 @@ def test_dead_letters_go_back_to_their_queue_and_none_is_lost(infra, aws, output
     assert infra("redrive", "backlog")[1] == "There is no dead letter\n"
 
 
-def test_a_dead_letter_that_cannot_be_sent_stays_where_it_is(aws, outputs, monkeypatch):
-    from infra import operate
-    from infra.config import Config
-    from infra.errors import Fault
-    from infra.session import open_session
-
+def test_a_dead_letter_that_cannot_be_sent_stays_where_it_is(aws, outputs, session, monkeypatch):
     config = Config(endpoint_url=aws.endpoint)
     sqs = aws.client("sqs")
     sqs.send_message(QueueUrl=outputs["UploadsDeadLetterQueueUrl"], MessageBody="film")
@@ -128,7 +132,7 @@ def test_a_dead_letter_that_cannot_be_sent_stays_where_it_is(aws, outputs, monke
     sqs.send_message_batch = lambda **_: refused
     monkeypatch.setattr(operate, "client", lambda *_: sqs)
     with pytest.raises(Fault, match=r"refused by .*cxr-uploads: throttled; they stay in .*cxr-uploads-dead"):
-        operate.redrive(open_session(config), config, outputs, "uploads")
+        operate.redrive(session, config, outputs, "uploads")
     attributes = sqs.get_queue_attributes(QueueUrl=outputs["UploadsDeadLetterQueueUrl"], AttributeNames=["All"])[
         "Attributes"
     ]

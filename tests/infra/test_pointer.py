@@ -18,16 +18,17 @@ from infra import pointer
 from infra.pointer import PointerFault
 
 BUCKET, GROUP = "models", "cxr-pneumonia"
+SESSION = boto3.Session(region_name="us-east-1")  # one: it reads the services' models once
 SCHEMA = json.loads((Path(pointer.__file__).parent / "pointer.schema.json").read_text())
 
 
 @pytest.fixture
 def aws():
     with mock_aws():
-        s3 = boto3.client("s3", region_name="us-east-1")
+        s3 = SESSION.client("s3")
         s3.create_bucket(Bucket=BUCKET)
         s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        sagemaker = boto3.client("sagemaker", region_name="us-east-1")
+        sagemaker = SESSION.client("sagemaker")
         sagemaker.create_model_package_group(ModelPackageGroupName=GROUP)
         yield s3, sagemaker
 
