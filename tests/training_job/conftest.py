@@ -100,12 +100,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Tra
     program.mkdir()
     (program / "job.py").write_text(PROGRAM)
     ours = {"weights": "random", "epochs": "6", "augment_copies": "1", "alpha": "0.2", "dense_units": "32", "seed": "1"}
-    platform = {"sagemaker_program": "job.py", "sagemaker_submit_directory": str(program), "sagemaker_region": "us-east-1"}
+    platform = {
+        "sagemaker_program": "job.py",
+        "sagemaker_submit_directory": str(program),
+        "sagemaker_region": "us-east-1",
+    }
     encoded = {name: json.dumps(value) for name, value in {**ours, **platform}.items()}
     make_base(base, tiny_dataset, **encoded)
     toolkit = Path(sys.executable).with_name("train")
-    done = subprocess.run(
-        [str(toolkit)], env=environment(base), cwd=base, capture_output=True, text=True, timeout=600
-    )
+    done = subprocess.run([str(toolkit)], env=environment(base), cwd=base, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return Trained(base, done.stdout + done.stderr)

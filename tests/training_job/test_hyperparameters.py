@@ -41,7 +41,7 @@ def test_an_out_of_range_value_is_refused_by_name_with_the_range(name: str, valu
 
 
 def test_an_unknown_name_is_refused_and_the_known_ones_are_listed() -> None:
-    with pytest.raises(BadHyperparameter, match="epoch='3' is not a hyperparameter.*epochs"):
+    with pytest.raises(BadHyperparameter, match=r"epoch='3' is not a hyperparameter.*epochs"):
         read_hyperparameters({"epoch": "3"})
 
 

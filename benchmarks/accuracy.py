@@ -1,0 +1,144 @@
+"""Accuracy on the official test split, per run, with per-film predictions; nothing is ever chosen on that split.
+
+Every run is a real training job (`python -m training_job train`) on the 5,216 + 624 films of ../shared/data with the
+VGG16 file of ../shared/weights. A finished run is kept under build/accuracy and not repeated; the features that runs
+share are computed once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS, ROOT, record
+
+DATA = ROOT.parent / "shared" / "data" / "chest_xray"
+WEIGHTS = ROOT.parent / "shared" / "weights" / "vgg16_notop.weights.h5"
+LABEL = "vgg16 from scratch on the Kermany train patients"
+WORK = ROOT / "build" / "accuracy"
+
+RUNS: dict[str, dict[str, str]] = {
+    "gap-frozen": {"head": "gap"},
+    "gap-block5": {"head": "gap", "fine_tune_blocks": "1", "fine_tune_epochs": "2"},
+    "flatten-frozen": {"head": "flatten"},
+    "flatten-block5": {"head": "flatten", "fine_tune_blocks": "1", "fine_tune_epochs": "2"},
+}
+COMMON = {"weights": "channel", "augment_copies": "0", "feature_engine": "int8"}
+
+PUBLISHED = [
+    {"who": "Kermany 2018, Inception V3", "accuracy": 0.928, "sensitivity": 0.932, "specificity": 0.901},
+    {"who": "MedMNIST+ 2025, VGG16 linear probe, 224 px, ImageNet", "accuracy": 0.8622, "auroc": 0.9675},
+    {"who": "MedMNIST+ 2025, VGG16 end to end, 224 px, ImageNet", "accuracy": 0.8739, "auroc": 0.9847},
+    {"who": "MedMNIST+ 2025, best (DINO ViT-B/16 linear)", "accuracy": 0.9156, "auroc": 0.9892},
+]
+
+
+def base_folder(name: str) -> Path:
+    """The folder that stands for /opt/ml in a run: channels are links, the feature cache is shared."""
+    base = WORK / name
+    for folder in (base / "input" / "config", base / "input" / "data" / "weights", WORK / "cache"):
+        folder.mkdir(parents=True, exist_ok=True)
+    for link, target in (
+        (base / "input" / "data" / "dataset", DATA),
+        (base / "input" / "data" / "weights" / WEIGHTS.name, WEIGHTS),
+        (base / "cache", WORK / "cache"),
+    ):
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(target, link.parent))
+    (base / "input" / "data" / "weights" / "LABEL.txt").write_text(LABEL + "\n")
+    (base / "input" / "config" / "hyperparameters.json").write_text(json.dumps({**COMMON, **RUNS[name]}))
+    return base
+
+
+def run(name: str) -> Path:
+    """Train (or take the finished run) and return the bundle's folder. Raises CalledProcessError."""
+    base = base_folder(name)
+    if not (base / "model" / "bundle.json").is_file():
+        environment = {
+            **os.environ,
+            "SAGEMAKER_BASE_DIR": str(base),
+            "TRAINING_JOB_NAME": name,
+            "PYTHONPATH": str(ROOT),
+        }
+        with (base / "log.txt").open("a") as log:
+            command = [sys.executable, "-m", "training_job", "train"]
+            subprocess.run(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=True)
+    return base / "model"
+
+
+def figures(name: str, bundle: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """One row of the table; intervals beside every value."""
+    test = metrics["test"]
+    at = test["at_threshold"]
+    return {
+        "run": name,
+        "head": bundle["head"],
+        "weights": bundle["weights"]["label"],
+        "fine_tune_blocks": bundle["fine_tune_blocks"],
+        "precision": bundle["precision"],
+        "n_test": test["n"],
+        **{key: at[key]["value"] for key in ("accuracy", "sensitivity", "specificity")},
+        "auroc": test["auroc"]["value"],
+        "ece": test["ece"]["value"],
+        "coverage": test["coverage"]["ok"],
+        "accuracy_on_ok": test["accuracy_on_ok"]["value"],
+        "threshold": test["threshold"],
+        "quantile": bundle["conformal"]["quantile"],
+        "intervals": {
+            **{key: [at[key]["low"], at[key]["high"]] for key in ("accuracy", "sensitivity", "specificity")},
+            **{key: [test[key]["low"], test[key]["high"]] for key in ("auroc", "ece", "accuracy_on_ok")},
+        },
+        "at_half": {key: test["at_half"][key]["value"] for key in ("accuracy", "sensitivity", "specificity")},
+        "tune_auroc": metrics["tune"]["auroc"]["value"],
+        "parity": metrics["parity"],
+        "seconds": metrics["seconds"],
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows for a terminal, with the published figures below."""
+    columns = ("accuracy", "sensitivity", "specificity", "auroc", "ece", "coverage", "accuracy_on_ok")
+    lines = [f"{'run':44}" + "".join(f"{name:>15}" for name in columns)]
+    for row in [*rows, *PUBLISHED]:
+        values = (row.get(name) for name in columns)
+        lines.append(
+            f"{str(row.get('run', row.get('who')))[:43]:44}"
+            + "".join(f"{'':>15}" if value is None else f"{value:>15.4f}" for value in values)
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks accuracy", description=__doc__)
+    parser.add_argument("runs", nargs="*", help=f"of: {', '.join(RUNS)} (default: all)")
+    parser.add_argument("--finished", action="store_true", help="only collect runs that are finished; train nothing")
+    parser.add_argument("--publish", action="store_true", help="also write benchmarks/results")
+    chosen = parser.parse_args(argv)
+    if not DATA.is_dir() or not WEIGHTS.is_file():
+        print(f"no real films beside this checkout (expected {DATA.relative_to(ROOT.parent)}): nothing measured")
+        return 0
+    rows = []
+    for name in chosen.runs or RUNS:
+        if chosen.finished and not (WORK / name / "model" / "bundle.json").is_file():
+            continue
+        model = run(name)
+        bundle, metrics = (json.loads((model / file).read_text()) for file in ("bundle.json", "metrics.json"))
+        rows.append(figures(name, bundle, metrics))
+        if chosen.publish:
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model / "predictions.csv", RESULTS / f"predictions-{name}.csv")
+    print(table(rows))
+    path = record("accuracy", {"test_split": "official, 624 films", "runs": rows, "published": PUBLISHED})
+    if chosen.publish:
+        shutil.copyfile(path, RESULTS / "accuracy.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

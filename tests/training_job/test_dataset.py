@@ -1,0 +1,176 @@
+"""Bad input is named, with the remedy, before anything is trained."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training_job import validation
+from training_job.dataset import BadDataset, read_dataset
+from training_job.stop import Stop
+
+
+@pytest.fixture
+def dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(tiny_dataset, tmp_path / "dataset"))
+
+
+def read(root: Path):
+    return read_dataset(root, Stop())
+
+
+def first(root: Path, folder: str) -> Path:
+    return sorted((root / folder).iterdir())[0]
+
+
+def test_buckets_are_disjoint_by_patient_and_cover_the_train_folder(dataset: Path) -> None:
+    films = read(dataset)
+    assert {name: sum(c.values()) for name, c in films.counts().items()} == {
+        "train": 28,
+        "tune": 10,
+        "calibrate": 10,
+        "test": 10,
+    }
+    patients = {name: {films.train.patients[row] for row in rows} for name, rows in films.rows.items()}
+    assert not patients["train"] & patients["tune"] and not patients["tune"] & patients["calibrate"]
+    assert sorted(np.concatenate(list(films.rows.values()))) == list(range(len(films.train)))
+
+
+def test_the_digest_depends_on_bytes_and_paths_and_on_nothing_else(dataset: Path, tmp_path: Path) -> None:
+    elsewhere = Path(shutil.copytree(dataset, tmp_path / "other"))
+    assert read(dataset).digest == read(elsewhere).digest
+    film = first(elsewhere, "train/NORMAL")
+    film.rename(film.with_name("IM-9999-0001.jpeg"))
+    assert read(dataset).digest != read(elsewhere).digest
+
+
+def test_junk_of_archivers_is_no_film(dataset: Path) -> None:
+    (dataset / "train" / "NORMAL" / ".DS_Store").write_bytes(b"x")
+    (dataset / "train" / "NORMAL" / "._IM-1.jpeg").write_bytes(b"x")
+    assert len(read(dataset).train) == 48
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda root: shutil.rmtree(root / "test"), r"test is missing; .* holds \['train'\]"),
+        (lambda root: (root / "train" / "NORMAL").rename(root / "train" / "Normal"), "Normal must be called NORMAL"),
+        (lambda root: shutil.rmtree(root / "train" / "PNEUMONIA"), "PNEUMONIA is missing"),
+        (lambda root: [file.unlink() for file in (root / "test" / "NORMAL").iterdir()], "NORMAL holds no film"),
+        (lambda root: root.rename(root.with_name("gone")), "give the job a `dataset` channel"),
+    ],
+)
+def test_a_wrong_layout_is_named_with_its_remedy(dataset: Path, spoil, why: str) -> None:
+    spoil(dataset)
+    with pytest.raises(BadDataset, match=why):
+        read(dataset)
+
+
+def test_a_dataset_one_level_too_deep_says_which_folder_to_pass(dataset: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    dataset.rename(outer / "chest_xray")
+    with pytest.raises(BadDataset, match=r"pass .*outer/chest_xray"):
+        read(outer)
+
+
+def png_header(side: int) -> bytes:
+    """The beginning of a PNG that claims to be side x side."""
+    buffer = io.BytesIO()
+    Image.new("L", (1, 1)).save(buffer, "PNG")
+    content = bytearray(buffer.getvalue())
+    content[16:24] = side.to_bytes(4, "big") * 2
+    import zlib
+
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>not found</html>", b"", png_header(30_000), b"\xff\xd8\xff\xe0 broken"],
+    ids=["html", "empty", "bomb", "truncated"],
+)
+def test_an_unusable_file_is_named_and_the_job_does_not_train_without_it(dataset: Path, content: bytes) -> None:
+    (dataset / "train" / "NORMAL" / "IM-0001-0001.jpeg").write_bytes(content)
+    with pytest.raises(BadDataset, match=r"1 of 49 files .*replace or remove.*train/NORMAL/IM-0001-0001.jpeg: "):
+        read(dataset)
+
+
+def test_two_hundred_corrupt_files_are_counted_and_ten_are_named(dataset: Path) -> None:
+    for number in range(200):
+        (dataset / "train" / "PNEUMONIA" / f"person{70_000 + number}_virus_1.jpeg").write_bytes(b"junk %d" % number)
+    with pytest.raises(BadDataset, match="200 of 248 files") as refusal:
+        read(dataset)
+    assert str(refusal.value).count(".jpeg") == 10 and "and 190 more" in str(refusal.value)
+
+
+def test_too_few_patients_for_a_bucket_is_said(dataset: Path) -> None:
+    films = read(dataset)
+    for row in films.rows["calibrate"]:
+        (dataset / films.train.files[row]).unlink()
+    with pytest.raises(BadDataset, match="falls into the calibrate bucket"):
+        read(dataset)
+
+
+def test_a_film_in_train_and_test_stops_the_job(dataset: Path) -> None:
+    shutil.copy(first(dataset, "train/NORMAL"), dataset / "test" / "NORMAL" / "copy.jpeg")
+    with pytest.raises(BadDataset, match=r"byte for byte in train/ and in test/.*copy.jpeg"):
+        validation.validate(read(dataset))
+
+
+def test_a_film_with_two_labels_stops_the_job(dataset: Path) -> None:
+    shutil.copy(first(dataset, "train/NORMAL"), dataset / "train" / "PNEUMONIA" / "copy.jpeg")
+    with pytest.raises(BadDataset, match="two labels"):
+        validation.validate(read(dataset))
+
+
+def test_a_patient_on_both_sides_of_the_list_stops_the_job(dataset: Path) -> None:
+    one, other = first(dataset, "train/NORMAL"), first(dataset, "test/NORMAL")
+    rows = [f"{path.relative_to(dataset).as_posix()},p1" for path in (one, other)]
+    (dataset / "patients.csv").write_text("\n".join(["file,patient", *rows]) + "\n")
+    with pytest.raises(BadDataset, match="1 patients into both train/ and test/, for example p1"):
+        validation.validate(read(dataset))
+
+
+def test_shared_kaggle_names_are_a_warning_only(dataset: Path) -> None:
+    name = first(dataset, "train/PNEUMONIA").name
+    other = first(dataset, "test/PNEUMONIA")
+    other.rename(other.with_name(name))
+    report = validation.validate(read(dataset))
+    assert report["shared_patient_names"]["count"] == 1
+    assert any("numbering restarts" in warning for warning in report["warnings"])
+
+
+def test_twins_follow_one_patient_and_are_reported(dataset: Path) -> None:
+    film = first(dataset, "train/NORMAL")
+    shutil.copy(film, film.with_name("IM-9998-0001.jpeg"))
+    films = read(dataset)
+    ids = [
+        p
+        for f, p in zip(films.train.files, films.train.patients, strict=True)
+        if f.endswith((film.name, "9998-0001.jpeg"))
+    ]
+    assert len(ids) == 2 and len(set(ids)) == 1
+    assert validation.validate(films)["exact_duplicates"]["train"]["groups"] == 1
+
+
+def test_a_reencoded_film_across_the_splits_is_a_near_duplicate(dataset: Path) -> None:
+    film = first(dataset, "train/NORMAL")
+    Image.open(film).save(dataset / "test" / "NORMAL" / "again.jpeg", quality=40)
+    found = validation.near_duplicates(read(dataset).train, read(dataset).test)["across"]
+    assert [f"train/NORMAL/{film.name}", "test/NORMAL/again.jpeg"] in [pair[:2] for pair in found]
+
+
+@pytest.mark.realdata
+def test_the_real_train_and_test_films_share_no_twin(shared_data: Path) -> None:
+    report = validation.validate(read(shared_data / "chest_xray"))
+    assert report["counts"]["test"] == {"NORMAL": 234, "PNEUMONIA": 390}
+    assert report["near_duplicates"]["across"]["count"] == 0
+    assert report["shared_patient_names"]["count"] == 170

@@ -1,0 +1,215 @@
+"""Cached features change the cost of training, not its result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from training_job import augment, export, features, fit, network
+from training_job.checkpoint import Checkpoints
+from training_job.heads import FLATTEN, GAP, HEADS
+from training_job.learning import feature_trunk
+from training_job.stop import Stop, Stopped
+
+SIDE, COUNT = 64, 24
+
+
+def pixels(count: int = COUNT, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.kron(rng.integers(0, 255, (count, 8, 8)), np.ones((1, 8, 8))).astype(np.uint8)
+
+
+def labels(count: int = COUNT) -> np.ndarray:
+    return np.arange(count) % 2
+
+
+def phase(**changes: object) -> fit.Phase:
+    defaults = {"name": "head", "epochs": 3, "learning_rate": 1e-3, "batch_size": 8, "patience": 9, "seed": 4}
+    return fit.Phase(**{**defaults, **changes})  # type: ignore[arg-type]
+
+
+def samples(net: network.Network, *copies: np.ndarray) -> features.Samples:
+    count = len(copies[-1])
+    return features.Samples(list(copies), np.arange(count), net.head.targets(labels(count)), np.ones(count, np.float32))
+
+
+@pytest.mark.parametrize("name", ["gap", "flatten"])
+def test_training_on_cached_features_equals_fit_through_the_frozen_base(name: str, tmp_path: Path) -> None:
+    """Same seed, same order. Tolerance: float32 sums in another order (gap), features kept as float16 (flatten)."""
+    weights = []
+    for cached in (True, False):
+        net = network.build(HEADS[name], None, 16, seed=1, side=SIDE)
+        trunk = feature_trunk(net, (net.head.feature, "embedding"), "keras")
+        found = features.compute(trunk, pixels(), tmp_path / "cache", "films", Stop())
+        net.standardize(found["embedding"])
+        inputs = found[net.head.feature] if cached else pixels()[..., None]
+        model = net.training_model(net.head.feature) if cached else net.whole()
+        fit.train(
+            model,
+            net.head,
+            phase(),
+            samples(net, inputs),
+            (inputs, np.arange(COUNT), labels()),
+            Checkpoints(tmp_path / f"{cached}", "x"),
+            Stop(),
+            report=lambda line: None,
+        )
+        head = [w for layer in net.whole().layers if layer.trainable for w in layer.get_weights()]
+        weights.append(np.concatenate([w.ravel() for w in head]))
+    tolerance = {"gap": 1e-4, "flatten": 1e-3}[name]
+    assert np.abs(weights[0] - weights[1]).max() <= tolerance * np.abs(weights[1]).max()
+
+
+def test_int8_features_cut_anywhere_are_those_of_the_whole_int8_file(tmp_path: Path) -> None:
+    """Why limits may be measured on the tail alone: trunk and tail in two files answer as one file does."""
+    net = network.build(GAP, None, 16, seed=2, side=SIDE)
+    whole = export.to_tflite(net.between("film", logit=net.logit, embedding=net.points["embedding"]), "int8")
+    tail = export.to_tflite(net.between("embedding", logit=net.logit, embedding=net.points["embedding"]), "int8")
+    found = features.compute(feature_trunk(net, ("embedding",), "int8"), pixels(3), tmp_path, "films", Stop())
+    from training_job.litert import Signature
+
+    run_whole, run_tail = Signature(whole), Signature(tail)
+    for film, embedding in zip(pixels(3), found["embedding"], strict=True):
+        one, two = run_whole(film[..., None]), run_tail(embedding)
+        assert np.array_equal(one["embedding"], two["embedding"])
+        assert one["logit"].item() == pytest.approx(two["logit"].item(), abs=1e-5)
+
+
+class Counting:
+    """A trunk that counts the films it sees and asks to stop after some."""
+
+    def __init__(self, stop: Stop | None = None, after: int = 10**9) -> None:
+        self.seen, self._stop, self._after = 0, stop, after
+        self.trunk = features.Trunk("counting", {"embedding": (2,)}, self._run)
+
+    def _run(self, films: np.ndarray) -> dict[str, np.ndarray]:
+        self.seen += len(films)
+        if self._stop and self.seen >= self._after:
+            self._stop.asked = True
+        return {"embedding": films.reshape(len(films), -1)[:, :2].astype(np.float32)}
+
+
+def test_a_feature_pass_that_was_cut_short_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    films = pixels(100)
+    stop = Stop()
+    first, second, third = Counting(stop, after=64), Counting(), Counting()
+    with pytest.raises(Stopped):
+        features.compute(first.trunk, films, tmp_path, "films", stop)
+    found = features.compute(second.trunk, films, tmp_path, "films", Stop())
+    features.compute(third.trunk, films, tmp_path, "films", Stop())
+    assert (first.seen, second.seen, third.seen) == (64, 36, 0)
+    assert np.array_equal(found["embedding"], films.reshape(100, -1)[:, :2])
+
+
+def test_other_pixels_get_other_features(tmp_path: Path) -> None:
+    one, two = Counting(), Counting()
+    features.compute(one.trunk, pixels(5), tmp_path, "films", Stop())
+    changed = pixels(5)
+    changed[3, 0, 0] ^= 1
+    found = features.compute(two.trunk, changed, tmp_path, "films", Stop())
+    assert two.seen == 5 and found["embedding"][3, 0] == changed[3, 0, 0]
+
+
+def test_a_feature_that_overflows_its_type_is_an_error_not_an_infinity(tmp_path: Path) -> None:
+    trunk = features.Trunk("huge", {"map": (1, 1, 2)}, lambda films: {"map": np.full((len(films), 1, 1, 2), 1e6)})
+    with pytest.raises(FloatingPointError, match="map feature is not finite"), np.errstate(over="ignore"):
+        features.compute(trunk, pixels(2), tmp_path, "films", Stop())
+
+
+def test_every_sample_is_drawn_once_an_epoch_and_from_its_own_copy() -> None:
+    """Copy 0 is indexed by the rows of the train bucket, an augmented copy by position in it."""
+    rows = np.array([1, 3])
+    whole, copy = np.arange(10, dtype=np.float32).reshape(5, 2), np.array([[10, 10], [30, 30]], np.float32)
+    data = features.Samples([whole, copy], rows, np.array([[1.0], [3.0]]), np.ones(2, np.float32))
+    inputs, targets, _ = data.take(np.arange(4))
+    assert inputs[:, 0].tolist() == [2, 6, 10, 30] and targets[:, 0].tolist() == [1, 3, 1, 3]
+    assert sorted(data.order(0, 0)) == [0, 1, 2, 3]
+    assert not np.array_equal(data.order(0, 0), data.order(0, 1)) or not np.array_equal(
+        data.order(0, 1), data.order(0, 2)
+    )
+
+
+def toy() -> keras.Model:
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(8, activation="relu")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(hidden))
+
+
+def toy_run(folder: Path, stop_after: int | None, **changes: object) -> tuple[list[np.ndarray], list[str]]:
+    """Train the toy; with `stop_after`, ask for a stop once that many epochs were reported."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(40, 4)).astype(np.float32)
+    y = (inputs[:, 0] > 0).astype(int)
+    data = features.Samples([inputs], np.arange(40), GAP.targets(y), fit.class_weights(y))
+    stop, lines, model = Stop(), [], toy()
+
+    def report(line: str) -> None:
+        lines.append(line)
+        stop.asked = len(lines) == stop_after
+
+    fit.train(
+        model, GAP, phase(epochs=6, **changes), data, (inputs, np.arange(40), y), Checkpoints(folder, "f"), stop, report
+    )
+    return model.get_weights(), lines
+
+
+def test_an_interrupted_job_ends_where_the_uninterrupted_one_does(tmp_path: Path) -> None:
+    straight, _ = toy_run(tmp_path / "a", None)
+    with pytest.raises(Stopped):
+        toy_run(tmp_path / "b", 2)
+    resumed, lines = toy_run(tmp_path / "b", None)
+    assert [line.split()[0] for line in lines] == ["epoch=3", "epoch=4", "epoch=5", "epoch=6"]
+    for one, two in zip(straight, resumed, strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    one, two = (toy_run(tmp_path / name, None)[0] for name in "ab")
+    other, _ = toy_run(tmp_path / "c", None, seed=5)
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    _, lines = toy_run(tmp_path, None, learning_rate=1.0, patience=1)
+    state = Checkpoints(tmp_path, "f").load()
+    assert state is not None
+    losses = [entry["tune"] for entry in state.history]
+    assert state.best_loss == min(losses) == losses[state.best_epoch - 1]
+    assert len(lines) < 6 and len(lines) == state.best_epoch + 1
+
+
+def test_a_checkpoint_of_another_job_is_not_taken_up(tmp_path: Path) -> None:
+    toy_run(tmp_path, None)
+    assert Checkpoints(tmp_path, "other").load() is None
+
+
+def test_both_classes_weigh_the_same() -> None:
+    y = np.array([0, 1, 1, 1])
+    weights = fit.class_weights(y)
+    assert weights[y == 0].sum() == pytest.approx(weights[y == 1].sum()) and weights.mean() == pytest.approx(1.0)
+
+
+def test_the_rate_warms_up_peaks_and_ends_near_zero() -> None:
+    rates = [float(fit.schedule(phase(epochs=5, learning_rate=0.01), 10)(step)) for step in range(51)]
+    assert rates[0] == pytest.approx(0.001) and max(rates) == pytest.approx(0.01) and rates[-1] < 1e-4
+    assert float(fit.schedule(phase(epochs=1, learning_rate=0.01), 10)(9)) == pytest.approx(0.01)
+
+
+def test_augmentation_is_the_same_for_the_same_seed_and_never_mirrors_gap() -> None:
+    films = pixels(3)
+    one, two = (np.stack(list(augment.augmented(films, GAP.augmentation, 7, 1))) for _ in range(2))
+    other = np.stack(list(augment.augmented(films, GAP.augmentation, 7, 2)))
+    assert np.array_equal(one, two) and not np.array_equal(one, other) and one.dtype == np.uint8
+    assert not GAP.augmentation.flip and FLATTEN.augmentation.flip and FLATTEN.augmentation.shear_degrees > 0
+
+
+def test_an_augmentation_without_any_reach_changes_nothing() -> None:
+    film = pixels(1)[0]
+    from training_job.heads import Augmentation
+
+    assert np.array_equal(augment.vary(film, Augmentation(), np.random.default_rng(0)), film)

@@ -1,0 +1,197 @@
+"""One whole job, seen from outside: through the SageMaker toolkit, down to the bundle that the Lambda will load."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from cxr.bundle import read_bundle
+from cxr.engine import Engine
+from cxr.film import read_film
+from cxr.verdict import Limits, judge
+from training_job import scores
+from training_job.dataset import CLASSES
+from training_job.metric_definitions import METRIC_DEFINITIONS
+from training_job.package import FILES
+
+if TYPE_CHECKING:
+    from conftest import Trained
+
+pytestmark = pytest.mark.heavy
+
+
+def predictions(trained: Trained) -> list[dict[str, str]]:
+    with (trained.model / "predictions.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_bundle_is_whole_and_the_engine_reproduces_its_golden_films(trained: Trained) -> None:
+    bundle = read_bundle(trained.model, FILES)
+    assert set(bundle.files) == set(FILES)
+    assert bundle.weights["source"] == "random" and bundle.head == "gap" and bundle.conformal["alpha"] == 0.2
+    assert bundle.name == "tiny"
+    Engine(trained.model / "model.tflite").check_golden(trained.model / "golden.npz")
+
+
+def test_nothing_but_the_bundle_lies_in_the_model_folder(trained: Trained) -> None:
+    assert {path.name for path in trained.model.iterdir()} == {*FILES, "bundle.json"}
+
+
+def test_the_bundle_obeys_its_schema(trained: Trained, repo: Path) -> None:
+    import jsonschema
+
+    schema = json.loads((repo / "cxr" / "bundle.schema.json").read_text())
+    jsonschema.validate(trained.json("bundle.json"), schema)
+
+
+def test_predictions_are_the_served_files_answers_on_the_readers_pixels(trained: Trained, tiny_dataset: Path) -> None:
+    engine = Engine(trained.model / "model.tflite")
+    limits = Limits.from_bundle(read_bundle(trained.model))
+    rows = predictions(trained)
+    assert [row["file"] for row in rows] == sorted(row["file"] for row in rows) and len(rows) == 10
+    for row in rows[::4]:
+        film = read_film((tiny_dataset / row["file"]).read_bytes())
+        output = engine.run(film.pixels)
+        verdict = judge(output.probability, output.ood_distance, film.saturation, limits)
+        assert float(row["probability"]) == pytest.approx(output.probability, abs=1e-5)
+        assert float(row["ood_distance"]) == pytest.approx(output.ood_distance, rel=1e-4)
+        assert row["status"] == verdict.status and row["label"] == Path(row["file"]).parent.name
+
+
+def test_every_figure_can_be_recomputed_from_the_predictions(trained: Trained) -> None:
+    from training_job.patients import patient_of
+
+    rows, bundle = predictions(trained), trained.json("bundle.json")
+    table = scores.evaluate(
+        np.array([CLASSES.index(row["label"]) for row in rows]),
+        np.array([float(row["probability"]) for row in rows]),
+        [row["status"] for row in rows],
+        [patient_of(row["file"]) for row in rows],
+        bundle["threshold"],
+        bundle["conformal"]["quantile"],
+    )
+    published = trained.json("metrics.json")["test"]
+    assert published["at_threshold"]["confusion"] == table["at_threshold"]["confusion"]
+    assert published["status_counts"] == table["status_counts"]
+    for name in ("auroc", "auprc", "brier", "ece"):
+        assert published[name]["value"] == pytest.approx(table[name]["value"], abs=1e-5)
+
+
+def test_metrics_have_the_keys_that_the_gate_reads(trained: Trained) -> None:
+    metrics = trained.json("metrics.json")
+    assert {"test", "tune", "calibrate", "parity", "reference", "champion", "seconds"} <= set(metrics)
+    assert metrics["champion"] is None
+    assert {"value", "low", "high"} <= set(metrics["test"]["at_threshold"]["sensitivity"])
+    assert len(metrics["reference"]["probability_histogram"]["edges"]) == 11
+    assert sum(metrics["reference"]["probability_histogram"]["counts"]) == metrics["reference"]["n"] == 10
+    assert sum(metrics["reference"]["status_shares"].values()) == pytest.approx(1.0)
+
+
+def test_few_tune_films_cannot_prove_int8_so_float16_is_served(trained: Trained) -> None:
+    parity = trained.json("metrics.json")["parity"]
+    assert parity["precision"] == trained.json("bundle.json")["precision"] == "float16"
+    assert "fewer than 200 tune films" in parity["rejected"]["int8"]
+    assert parity["keras_tflite_max_abs"] < 0.02
+
+
+def test_the_log_lines_are_what_the_metric_definitions_look_for(trained: Trained) -> None:
+    for definition in METRIC_DEFINITIONS:
+        found = re.findall(definition["Regex"], trained.log)
+        assert found, definition["Name"]
+        assert len(definition["Regex"]) <= 500 and len(definition["Name"]) <= 255
+    assert len(re.findall(METRIC_DEFINITIONS[0]["Regex"], trained.log)) == 6
+
+
+def test_report_and_card_repeat_the_numbers_and_the_caveats(trained: Trained) -> None:
+    page, card = ((trained.model / name).read_text() for name in ("report.html", "model_card.md"))
+    auroc = f"{trained.json('metrics.json')['test']['auroc']['value']:.3f}"
+    for text in (page, card):
+        assert auroc in text and "0.54" in text and "random (smoke test)" in text
+
+
+def test_the_report_needs_no_other_file(trained: Trained) -> None:
+    links: list[str] = []
+
+    class Page(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            links.extend(value or "" for name, value in attrs if name in ("src", "href", "xlink:href"))
+
+    Page().feed((trained.model / "report.html").read_text())
+    assert links and all(link.startswith(("data:", "#")) for link in links)
+
+
+def test_the_toolkit_saw_a_success(trained: Trained) -> None:
+    assert not (trained.base / "output" / "failure").exists()
+    assert (trained.base / "output" / "data" / "dataset_report.json").is_file()
+    assert (trained.base / "checkpoints" / "state.npz").is_file()
+
+
+def test_a_hospital_recalibrates_without_retraining(trained: Trained, tmp_path: Path) -> None:
+    from local_aws.synthetic import film
+    from training_job import recalibrate
+
+    rng = np.random.default_rng(11)
+    for label in CLASSES:
+        (tmp_path / "ours" / label).mkdir(parents=True)
+        for number in range(9):
+            film(label, rng, (240, 200)).save(tmp_path / "ours" / label / f"{label}{number}.png")
+    output = tmp_path / "new"
+    arguments = ["--bundle", str(trained.model), "--data", str(tmp_path / "ours"), "--output", str(output)]
+    assert recalibrate.main([*arguments, "--alpha", "0.3"]) == 0
+    old, new = read_bundle(trained.model), read_bundle(output, ("model.tflite", "golden.npz"))
+    Engine(output / "model.tflite").check_golden(output / "golden.npz")
+    assert new.name == "tiny-recalibrated" and new.conformal["alpha"] == 0.3
+    assert new.temperature != old.temperature and new.model_sha256 != old.model_sha256
+    page = (output / "recalibration.html").read_text()
+    assert "before" in page and "after" in page
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["before"]["auroc"]["value"] == pytest.approx(metrics["test"]["auroc"]["value"])
+    with pytest.raises(SystemExit):
+        recalibrate.main(arguments)
+
+
+def test_the_champion_is_scored_on_the_same_test_films(trained: Trained, tiny_dataset: Path) -> None:
+    from training_job import champion
+    from training_job.dataset import read_dataset
+    from training_job.serving import scored
+    from training_job.stop import Stop
+
+    rows = predictions(trained)
+    probabilities, distances = (
+        np.array([float(row[name]) for row in rows]) for name in ("probability", "ood_distance")
+    )
+    films = read_dataset(tiny_dataset, Stop()).test
+    limits = Limits.from_bundle(read_bundle(trained.model))
+    ours = scored(probabilities, distances, films.saturations, limits)
+    comparison = champion.compare(trained.model, films, ours, limits.threshold, Stop())
+    assert comparison["bundle_name"] == "tiny"
+    assert comparison["noninferiority"]["delta_auroc"]["value"] == pytest.approx(0.0, abs=1e-9)
+    assert comparison["test"]["at_threshold"] == trained.json("metrics.json")["test"]["at_threshold"]
+
+
+def test_the_documented_ten_lines_run_the_model_with_litert_alone(
+    trained: Trained,
+    tiny_dataset: Path,
+    repo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = re.search(r"```python\n(.*?)```", (repo / "docs" / "edge.md").read_text(), re.S)
+    assert code, "docs/edge.md has no python block"
+    lines = [line for line in code.group(1).splitlines() if line.strip()]
+    assert len(lines) <= 10
+    row = predictions(trained)[0]
+    monkeypatch.chdir(trained.model)
+    monkeypatch.setattr("sys.argv", ["edge.py", str(tiny_dataset / row["file"])])
+    imported = set(re.findall(r"^(?:from|import) (\w+)", code.group(1), re.M))
+    assert imported <= {"json", "sys", "zipfile", "numpy", "PIL", "ai_edge_litert"}
+    exec(compile(code.group(1), "docs/edge.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert f"{float(row['probability']):.2f}" in printed
