@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
 from infra import config as settings
 from infra import dataset, destroy, images, operate, plan, stacks
 from infra.config import Config
 from infra.errors import Fault
-from infra.session import client, endpoint, open_session
+from infra.session import client, endpoint, is_local, open_session
 from infra.settings import airflow_settings
 
 
@@ -33,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(config, options)
     except Fault as fault:
         print(f"{options.command}: {fault}", file=sys.stderr)
+        return 1
+    except (ConnectionError, HTTPClientError) as error:
+        where = endpoint(config) or "AWS"
+        remedy = "start it with `python -m local_aws up`" if is_local(config) else "check the network and the region"
+        print(f"{options.command}: {where} does not answer: {error}; {remedy}", file=sys.stderr)
         return 1
     except (ClientError, BotoCoreError) as error:
         where = endpoint(config) or "AWS"

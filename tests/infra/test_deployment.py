@@ -240,7 +240,6 @@ NOT_KEPT = {
     ("AWS::ECR::Repository", "EncryptionConfiguration"),
     ("AWS::ECR::Repository", "ImageScanningConfiguration"),
     ("AWS::Lambda::Function", "KmsKeyArn"),
-    ("AWS::Lambda::Function", "LoggingConfig"),
     ("AWS::Logs::LogGroup", "KmsKeyId"),
     ("AWS::SQS::Queue", "RedriveAllowPolicy"),
 }

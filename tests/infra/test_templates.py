@@ -164,9 +164,18 @@ def test_every_upload_is_announced_to_the_uploads_queue_and_no_result_is(buckets
     assert announced == {"UploadsBucket": {"QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": queue}]}}
 
 
-def test_the_queue_s_policy_exists_before_the_bucket_announces_to_it(stacks):
+def test_a_bucket_is_made_after_the_policies_that_let_it_announce_and_log(stacks):
     """S3 tests its right to send when the notification is set."""
-    assert stacks.base.resources["UploadsBucket"]["DependsOn"] == "UploadsQueuePolicy"
+    buckets = {n: r for n, r in stacks.base.resources.items() if r["Type"] == "AWS::S3::Bucket"}
+    after = {name: resource.get("DependsOn") for name, resource in buckets.items()}
+    logged = "AccessLogsBucketPolicy"
+    assert after == {
+        "AccessLogsBucket": None,
+        "DatasetsBucket": logged,
+        "UploadsBucket": ["UploadsQueuePolicy", logged],
+        "ResultsBucket": logged,
+        "ModelsBucket": logged,
+    }
 
 
 # ---------------------------------------------------------------- queues and topic
@@ -312,7 +321,9 @@ def test_lambda_alone_pulls_the_function_s_image_from_outside(stacks):
     repositories = stacks.of_type("AWS::ECR::Repository")
     (statement,) = repositories["InferenceRepository"]["RepositoryPolicyText"]["Statement"]
     assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
-    assert set(statement["Condition"]) == {"StringEquals", "ArnLike"}
+    assert statement["Condition"] == {
+        "ArnLike": {"aws:SourceArn": "arn:aws:lambda:eu-central-1:123456789012:function:cxr-*"}
+    }
     assert "RepositoryPolicyText" not in repositories["TrainingRepository"]
 
 
