@@ -210,7 +210,10 @@ def _saturation(rgb: np.ndarray) -> float:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Pillow and pydicom quote tags in warnings and log lines: nobody hears them, whatever the log level."""
+    """Pillow and pydicom quote tags in warnings and log lines: nobody hears them, whatever the log level.
+
+    Warning filters belong to the process: with several threads a filter may outlive its call, which only silences more.
+    """
     for name in ("PIL", "pydicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with warnings.catch_warnings():
