@@ -20,7 +20,7 @@ import numpy as np
 
 from local_aws.synthetic import CLASSES, film, photograph
 
-DISTINCT_FILMS = 48
+DISTINCT_FILMS = 24
 SIZES = ((1024, 832), (1312, 1008), (896, 896))
 PHOTOGRAPHS, BROKEN = 0.02, 0.02
 MAX_WAITING = 60
@@ -50,10 +50,10 @@ class Put:
 class Files:
     """Makes the n-th file: a synthetic film, a photograph or rubbish, each unique."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, distinct: int = DISTINCT_FILMS) -> None:
         rng = np.random.default_rng(seed)
         self._random = random.Random(seed)
-        self._films = [_jpeg(film(CLASSES[n % 2], rng, size=SIZES[n % len(SIZES)])) for n in range(DISTINCT_FILMS)]
+        self._films = [_jpeg(film(CLASSES[n % 2], rng, size=SIZES[n % len(SIZES)])) for n in range(distinct)]
         self._photographs = [_jpeg(photograph(rng)) for _ in range(4)]
 
     def make(self, key: str, number: int) -> File:

@@ -104,7 +104,7 @@ class Poller:
     def run(self) -> None:
         mapping = self._mapping
         while not self._stop.is_set() and self._backend.get_event_source_mapping(mapping.uuid) is mapping:
-            if not mapping.enabled:
+            if not mapping.enabled or self._stopped():
                 self._stop.wait(WAIT_SECONDS)
                 continue
             try:
@@ -115,6 +115,10 @@ class Poller:
                 if not self._stop.is_set():
                     log.exception("polling %s failed; trying again", self._name)
                 self._stop.wait(WAIT_SECONDS)
+
+    def _stopped(self) -> bool:
+        """Whether the function's reserved concurrency is 0; messages then stay where they are, not received."""
+        return self._backend.get_function(self._mapping.function_arn).reserved_concurrency == 0
 
     def _gather(self) -> list[Message]:
         """Up to BatchSize messages: what is there, or what comes within the batching window after the first."""

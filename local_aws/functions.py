@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaFunction
 
 from local_aws.images import UnknownImage, command_for
@@ -30,6 +31,15 @@ RETRY_SECONDS = (1.0, 2.0)
 """Pauses before the second and third attempt of an asynchronous call; AWS waits one and two minutes."""
 TAIL_BYTES = 4096
 INHERITED = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
+
+
+class Throttled(LambdaClientError):
+    """The function's reserved concurrency is 0: somebody stopped it."""
+
+    code = 429
+
+    def __init__(self, name: str) -> None:
+        super().__init__("TooManyRequestsException", f"Rate Exceeded: the reserved concurrency of {name} is 0.")
 
 
 class Pool:
@@ -102,6 +112,7 @@ class Functions:
 
         parameters = ("self", "body", "request_headers", "response_headers")
         seams.replace(LambdaFunction, "invoke", replacement, parameters)
+        seams.replace(LambdaFunction, "get_configuration", _with_logging, ("self", "on_create"))
 
     def run(self, function: LambdaFunction, body: bytes) -> Outcome:
         """Run one event and write its log to CloudWatch Logs; waits for a free warm process."""
@@ -136,6 +147,8 @@ class Functions:
             return b""
         if kind == "DryRun":
             return b""
+        if function.reserved_concurrency == 0:
+            raise Throttled(function.function_name)
         outcome = self.run(function, data)
         if outcome.error:
             response_headers["x-amz-function-error"] = outcome.error
@@ -191,6 +204,7 @@ class Functions:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_size),
             "AWS_LAMBDA_LOG_GROUP_NAME": function.logs_group_name,
             "AWS_LAMBDA_LOG_STREAM_NAME": self._log_stream(function),
+            **_log_format(function),
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
             "LAMBDA_TASK_ROOT": str(self._cwd),
             "PYTHONUNBUFFERED": "1",
@@ -210,3 +224,22 @@ class Functions:
                 logs.create_log_stream(group, stream)
             now = int(time.time() * 1000)
             logs.put_log_events(group, stream, [{"timestamp": now, "message": line} for line in lines])
+
+
+def _with_logging(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """moto keeps no LoggingConfig; a function that a template made has one."""
+
+    def get_configuration(self: LambdaFunction, on_create: bool = False) -> dict[str, Any]:
+        found = original(self, on_create)
+        default = {"LogFormat": "Text", "LogGroup": self.logs_group_name}
+        return {**found, "LoggingConfig": {**default, **getattr(self, "logging_config", {})}}
+
+    return get_configuration
+
+
+def _log_format(function: LambdaFunction) -> dict[str, str]:
+    """What tells awslambdaric to write its lines as JSON, and from which level on."""
+    wanted = getattr(function, "logging_config", {})
+    if wanted.get("LogFormat") != "JSON":
+        return {}
+    return {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": wanted.get("ApplicationLogLevel", "INFO")}

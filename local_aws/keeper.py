@@ -1,4 +1,4 @@
-"""Kills the process groups of a local AWS once that process is gone, however it went (SIGKILL included).
+"""Kills the process groups of a local AWS, and removes its folders, once it is gone, however it went (even SIGKILL).
 
 It reads `+PGID` and `-PGID` lines from its standard input, whose other end only the local AWS holds: end of file,
 or a changed parent, means that the owner is dead. It runs in a session of its own, so that what kills the owner's
@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
+import sys
 
 CHECK_SECONDS = 1.0
 
@@ -38,6 +40,8 @@ def main() -> None:
     for group in watch(0, os.getppid()):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
+    for folder in sys.argv[1:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -54,15 +54,17 @@ class Child:
 
 
 class Children:
-    """The children of one local AWS."""
+    """The children of one local AWS; `folder`, if there is one, holds its files and goes with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="local-aws-starter")
         self._living: set[Child] = set()
         self._lock = threading.Lock()
         self._closed = False
         self._keeper = subprocess.Popen(
-            [*PLAIN_PYTHON, str(HERE / "keeper.py")], stdin=subprocess.PIPE, start_new_session=True
+            [*PLAIN_PYTHON, str(HERE / "keeper.py"), *([str(folder)] if folder else [])],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def start(

@@ -168,7 +168,7 @@ class LocalAWS:
         self.log_dir = self._wanted_log_dir or self._folder / "logs"
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._server = _Server(self._port)
-        self._children = Children()
+        self._children = Children(self._folder)
         self.functions = Functions(
             self._children,
             self._images,

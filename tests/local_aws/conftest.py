@@ -1,4 +1,7 @@
-"""One local AWS for these tests, with a tiny Lambda and a tiny training command in the place of the images."""
+"""A local AWS for each module of tests, with a tiny Lambda and a tiny training command in the place of the images.
+
+One for each, not one for all: moto's state is global in a process, and other folders of tests start their own.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_aws(code: Path) -> Iterator[LocalAWS]:
     images = {
         "inference": [sys.executable, "-m", "awslambdaric", "tiny_handler.handler"],
@@ -93,7 +96,7 @@ def unique() -> str:
     return f"t{uuid4().hex[:10]}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def role(local_aws: LocalAWS) -> str:
     made = local_aws.client("iam").create_role(RoleName="anything", AssumeRolePolicyDocument="{}")
     return made["Role"]["Arn"]

@@ -78,6 +78,7 @@ def test_a_function_is_what_its_template_says(local_aws: LocalAWS, stack: dict[s
     assert configuration["PackageType"] == "Image"
     assert configuration["EphemeralStorage"] == {"Size": 1024}
     assert configuration["ImageConfigResponse"]["ImageConfig"]["Command"] == ["tiny_handler.handler"]
+    assert configuration["LoggingConfig"] == {"LogFormat": "JSON", "LogGroup": "/aws/lambda/tiny-classify"}
     assert (configuration["MemorySize"], configuration["Timeout"]) == (1769, 11)
     assert found["Concurrency"]["ReservedConcurrentExecutions"] == 7
     assert client.get_function_event_invoke_config(FunctionName="tiny-classify")["MaximumRetryAttempts"] == 0

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from local_aws.event_source import failed_messages
 from local_aws.server import LocalAWS
@@ -91,6 +93,22 @@ def test_a_disabled_mapping_leaves_messages_alone_until_it_is_enabled(
     assert not eventually(seen, timeout=1.5)
     local_aws.client("lambda").update_event_source_mapping(UUID=mapping, Enabled=True)
     assert eventually(seen) == ["later"]
+
+
+def test_a_function_without_concurrency_is_stopped_and_costs_no_message_a_receive(
+    local_aws, queue, make_function, seen, eventually
+) -> None:
+    url, dead = queue(receives=1)
+    function, client = make_function(), local_aws.client("lambda")
+    client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
+    connect(local_aws, url, function)
+    send(local_aws, url, "waits")
+    with pytest.raises(ClientError, match="TooManyRequestsException"):
+        local_aws.client("lambda", config=Config(retries={"total_max_attempts": 1})).invoke(FunctionName=function)
+    assert not eventually(seen, timeout=2.0)
+    client.delete_function_concurrency(FunctionName=function)
+    assert eventually(seen) == ["waits"]
+    assert waiting(local_aws, dead) == 0
 
 
 def test_dead_letters_can_be_sent_back_to_their_queue(local_aws, queue, make_function, eventually) -> None:

@@ -122,7 +122,7 @@ def test_messages_of_both_queues_name_their_uploads() -> None:
 
 
 def test_every_upload_is_another_file_with_the_same_picture(tmp_path: Path) -> None:
-    files = Files(seed=1)
+    files = Files(seed=1, distinct=2)
     made: list[File] = [files.make(f"{n}", n) for n in range(100)]
     assert len({file.data for file in made}) == 100
     assert {file.kind for file in made} == {"film", "photograph", "broken"}

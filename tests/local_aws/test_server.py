@@ -69,16 +69,18 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("how", ["return", "raise", "SIGTERM", "SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("how", ["raise", "SIGTERM", "SIGINT", "SIGKILL"])
 def test_no_process_survives(how: str, tmp_path: Path, repo: Path, code: Path, eventually: Callable[..., Any]) -> None:
     (tmp_path / "tiny_handler.py").write_text((code / "tiny_handler.py").read_text())
     (tmp_path / "parent.py").write_text(PARENT)
     wait = how.startswith("SIG")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     owner = subprocess.Popen(
         [sys.executable, "-c", BUSY, str(tmp_path), "wait" if wait else how],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(repo)},
+        env={**os.environ, "PYTHONPATH": str(repo), "TMPDIR": str(temporary)},
         text=True,
     )
     assert owner.stdout
@@ -89,6 +91,7 @@ def test_no_process_survives(how: str, tmp_path: Path, repo: Path, code: Path, e
         owner.send_signal(getattr(signal, how))
     owner.wait(timeout=20)
     assert eventually(lambda: not any(map(alive, pids)), timeout=5), [pid for pid in pids if alive(pid)]
+    assert eventually(lambda: not list(temporary.iterdir()), timeout=5), "the films in the temporary folder outlived it"
 
 
 def test_a_taken_port_is_an_error_at_once() -> None:

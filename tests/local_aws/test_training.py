@@ -16,7 +16,7 @@ from local_aws.server import ACCOUNT, LocalAWS
 IMAGE = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/cxr-training:1"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bucket(local_aws: LocalAWS) -> str:
     s3 = local_aws.client("s3")
     s3.create_bucket(Bucket="training-bucket")
