@@ -10,6 +10,7 @@ DATASET ?= synthetic
 WEIGHTS ?= auto
 LIMIT ?=
 PORT ?=
+FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
 
@@ -46,8 +47,8 @@ lint: $(READY) ## ruff, cfn-lint and the types
 	$(BIN)/cfn-lint infra/*.yaml
 	$(BIN)/mypy
 
-fuzz: $(READY) ## mutate films until stopped (SECONDS=, default 600)
-	$(BIN)/python tests/poison/fuzz.py --seconds $(or $(SECONDS_),600)
+fuzz: $(READY) ## mutate films and look for crashes (FUZZ_SECONDS=, default 600)
+	$(BIN)/python tests/poison/fuzz.py --seconds $(FUZZ_SECONDS)
 
 audit: $(READY) ## look the lock up in the vulnerability database (needs the network)
 	$(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip
