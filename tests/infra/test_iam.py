@@ -69,6 +69,8 @@ ALLOWED = {
         s3:GetObject models/training/job/checkpoints/head.json
         s3:DeleteObject models/training/job/checkpoints/head.json
         kms:Decrypt key
+        kms:DescribeKey key
+        kms:Encrypt key
         kms:GenerateDataKey key
         ecr:BatchGetImage training-image
         ecr:GetDownloadUrlForLayer training-image

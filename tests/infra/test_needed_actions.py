@@ -164,7 +164,14 @@ def test_every_call_in_the_dags_is_granted_to_airflow_or_to_the_promote_role(sta
 
 def test_airflow_is_granted_nothing_that_its_dags_do_not_call(stacks):
     needed_by_the_operator = {"sagemaker:CreateTrainingJob", "sagemaker:AddTags", "sagemaker:ListTrainingJobs"}
-    beside_a_call = {"iam:PassRole", "kms:CreateGrant", "kms:Decrypt", "kms:GenerateDataKey", "s3:AbortMultipartUpload"}
+    beside_a_call = {
+        "iam:PassRole",
+        "kms:CreateGrant",
+        "kms:Decrypt",
+        "kms:DescribeKey",
+        "kms:GenerateDataKey",
+        "s3:AbortMultipartUpload",
+    }
     looked_up_by_hooks = {"s3:GetBucketLocation", "sqs:GetQueueUrl", "lambda:GetFunctionConfiguration",
                           "sagemaker:DescribeModelPackageGroup"}  # fmt: skip
     unused = set(granted(stacks, "AirflowRole")) - set(called_in(ROOT / "dags"))
