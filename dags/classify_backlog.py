@@ -45,7 +45,9 @@ FORM = {
         None, type=["string", "null"], format="date-time", title="Uploaded since",
         description="For `since`: with time zone, for example 2026-11-01T00:00:00Z.",
     ),
-    "prefix": Param("", type="string", title="Prefix", description="Only uploads below it, for example ward-3/."),
+    "prefix": Param(
+        None, type=["string", "null"], title="Prefix", description="Only uploads below it, for example ward-3/.",
+    ),
     "older_than_minutes": Param(
         12, type="number", minimum=0, maximum=10080, title="Older than (minutes)",
         description="Younger uploads are left to the live queue; its visibility timeout is 12 minutes.",
@@ -98,7 +100,7 @@ def find() -> list[dict[str, Any]]:
     settled = datetime.now(UTC) - timedelta(minutes=params["older_than_minutes"])
     folder = f"manifests/{run_key(context['dag_run'])}/"
     with tempfile.TemporaryDirectory() as scratch, backlog.Ledger(Path(scratch) / "ledger.sqlite") as ledger:
-        backlog.fill(ledger, s3, names.uploads_bucket, names.results_bucket, params["prefix"])
+        backlog.fill(ledger, s3, names.uploads_bucket, names.results_bucket, params["prefix"] or "")
         wanted = {"unanswered": (lambda: ledger.unanswered(settled))}
         if cutoff is not None:
             wanted["again"] = lambda: ledger.outdated(cutoff, _since(params))
@@ -166,7 +168,7 @@ def account(parts: list[dict[str, Any]]) -> dict[str, Any]:
     context, names = get_current_context(), settings()
     s3, key = client("s3"), run_key(context["dag_run"])
     with tempfile.TemporaryDirectory() as scratch, backlog.Ledger(Path(scratch) / "ledger.sqlite") as ledger:
-        backlog.fill(ledger, s3, names.uploads_bucket, names.results_bucket, context["params"]["prefix"])
+        backlog.fill(ledger, s3, names.uploads_bucket, names.results_bucket, context["params"]["prefix"] or "")
         for part in parts:
             objects = bundle.read_json(s3, names.results_bucket, part["manifest"])["objects"]
             ledger.add_wanted(item["key"] for item in objects)

@@ -19,11 +19,11 @@ from pipeline.settings import settings
 
 FORM = {
     "corrections": Param(
-        "", type="string", title="Corrections", format="multiline",
+        "key,label\n", type="string", title="Corrections", format="multiline",
         description="CSV with the columns key and label (NORMAL or PNEUMONIA), pasted here; or its s3:// address.",
     ),
     "dataset": Param(
-        "", type="string", pattern="^(datasets/([^/]+/)+)?$", title="Dataset to correct",
+        None, type=["string", "null"], pattern="^(datasets/([^/]+/)+)?$", title="Dataset to correct",
         description="Prefix with a slash at the end. Empty: the current one.",
     ),
     "use_it": Param(

@@ -41,7 +41,9 @@ def _limit(default: float, title: str, text: str) -> Param:
 
 FORM = {
     "days": Param(7, type="number", minimum=0, title="Days", description="Answers of so many days; 0 for all."),
-    "prefix": Param("", type="string", title="Prefix", description="Only uploads below it, for example ward-3/."),
+    "prefix": Param(
+        None, type=["string", "null"], title="Prefix", description="Only uploads below it, for example ward-3/.",
+    ),
     "rows": Param(2000, type="integer", minimum=1, maximum=20000, title="Films on the page",
                   description="The most urgent ones; the CSV has all."),
     "pictures": Param(200, type="integer", minimum=0, maximum=2000, title="Heat maps on the page",
@@ -118,7 +120,7 @@ def _serving(s3: Any, models_bucket: str) -> tuple[dict[str, str] | None, dict[s
 def _keys(s3: Any, results_bucket: str, params: dict[str, Any]) -> Iterator[str]:
     """Yield the upload keys of the period's results; golden films are no patients."""
     since = datetime.now(UTC) - timedelta(days=params["days"]) if params["days"] else None
-    for item in listing(s3, results_bucket, RESULTS + params["prefix"]):
+    for item in listing(s3, results_bucket, RESULTS + (params["prefix"] or "")):
         key = item["Key"].removeprefix(RESULTS)
         recent = since is None or item["LastModified"] >= since
         if recent and key.endswith(".json") and not key.startswith(SMOKE_PREFIX):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import sys
@@ -136,7 +137,8 @@ def components(settings: Mapping[str, str], api: Api, logs: Path) -> Iterator[di
     The API server comes first: a task that starts before it fails its first try. Raises NotReady.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    children = Children()
+    scratch = tempfile.mkdtemp(prefix="local-airflow-")
+    children = Children(Path(scratch))
     try:
         with contextlib.ExitStack() as files:
             running: dict[str, Child] = {}
@@ -155,6 +157,7 @@ def components(settings: Mapping[str, str], api: Api, logs: Path) -> Iterator[di
                 child.wait(max(0.0, deadline - time.monotonic()))
     finally:
         children.close()
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def wait_for(ready: Callable[[], bool], running: Mapping[str, Child], logs: Path) -> None:

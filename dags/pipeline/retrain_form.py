@@ -33,7 +33,7 @@ DATA, MODEL, COMPUTE, GATE, DECISION = "1 Data", "2 Model", "3 Compute", "4 Qual
 
 FORM: dict[str, Param] = {
     "dataset": Param(
-        "", type="string", pattern="^(datasets/([^/]+/)+)?$", title="Dataset", section=DATA,
+        None, type=["string", "null"], pattern="^(datasets/([^/]+/)+)?$", title="Dataset", section=DATA,
         description="Prefix in the datasets bucket that holds train/ and test/, with a slash at the end. Empty: the "
         "current one (the newest corrected version, at first datasets/chest_xray/).",
     ),
@@ -48,7 +48,7 @@ FORM: dict[str, Param] = {
         "imagenet: downloaded by the job; channel: from S3, no network needed; random: only for smoke tests.", MODEL,
     ),
     "weights_uri": Param(
-        "", type="string", pattern="^(s3://[^/]+/.+/)?$", title="Weights folder", section=MODEL,
+        None, type=["string", "null"], pattern="^(s3://[^/]+/.+/)?$", title="Weights folder", section=MODEL,
         description="For `channel`: s3://bucket/prefix/ with one *.weights.h5. Empty: weights/vgg16/ of the datasets "
         "bucket.",
     ),

@@ -105,9 +105,10 @@ def _row(answer: Answer, png: bytes | None) -> str:
     if png:
         data = base64.b64encode(png).decode()
         image = f'<img loading="lazy" alt="Heat map of {name}" src="data:image/png;base64,{data}">'
-    chance = "" if answer.probability is None else f"{answer.probability:.1%}"
+    usable = answer.probability is not None and answer.status != "out_of_distribution"
+    chance = f"{answer.probability:.1%}" if usable else "not to be used" if answer.probability is not None else ""
     meter = ""
-    if answer.probability is not None:
+    if usable:
         meter = f'<meter min="0" max="1" value="{answer.probability:.4f}"></meter>'
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in answer.reasons)
     return (
@@ -116,7 +117,7 @@ def _row(answer: Answer, png: bytes | None) -> str:
         f'<td><span class="priority">{answer.priority}</span></td>'
         f'<td class="film"><b>{name}</b><ul>{reasons}</ul></td>'
         f'<td class="status">{answer.status.replace("_", " ")}</td>'
-        f"<td>{answer.label or ''}</td>"
+        f"<td>{(answer.label or '') if usable else ''}</td>"
         f'<td class="chance">{chance}{meter}</td>'
         f"<td>{escape(answer.classified_at[:16].replace('T', ' '))}<br><small>model {escape(answer.model_version)}"
         "</small></td></tr>\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ def test_the_laptop_s_defaults_are_parameters_of_the_form(monkeypatch: pytest.Mo
 
 def test_a_component_that_ends_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     (tmp_path / "scheduler.log").write_text("boom\n")
-    children = Children()
+    children = Children(tmp_path / "scratch")
     try:
-        ended = children.start(["false"], env={}, cwd=tmp_path, output=-3)
+        ended = children.start(["false"], env={}, cwd=tmp_path, output=subprocess.DEVNULL)
         ended.wait(10)
         with pytest.raises(airflow_ui.NotReady, match=r"airflow scheduler ended with 1.*\n.*boom|boom"):
             airflow_ui.check_alive({"scheduler": ended}, tmp_path)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +81,63 @@ def test_only_names_of_airflow_3_0_6_are_imported_from_the_sdk(repo: Path) -> No
     }
     assert used
     assert used <= SDK_3_0_6
+
+
+def test_no_optional_field_blocks_the_form_s_button(repo: Path) -> None:
+    """Airflow's form takes an empty text field for missing unless its type allows null."""
+    from pipeline.retrain_form import FORM
+
+    blocking = [name for name, param in FORM.items() if param.value == "" or (param.value is None) != _nullable(param)]
+    assert blocking == []
+
+
+def _nullable(param: Any) -> bool:
+    return "null" in param.schema["type"]
+
+
+def test_the_form_s_hyperparameters_are_the_training_job_s(repo: Path) -> None:
+    from pipeline.retrain_form import FORM, HYPERPARAMETERS
+
+    from training_job.hyperparameters import SPECIFICATIONS
+
+    assert set(HYPERPARAMETERS) == set(SPECIFICATIONS)
+    differing = {
+        name
+        for name in HYPERPARAMETERS
+        if FORM[name].value is not None and FORM[name].value != SPECIFICATIONS[name].default
+    }
+    assert differing == {"weights", "require_gpu"}  # production's: the job itself assumes the least
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("none", "NoneType"), ("drift", "list"), ("@daily", "str"), ("0 3 * * 1 or drift", "AssetOrTimeSchedule")],
+)
+def test_the_schedule_variable_is_understood(text: str, kind: str) -> None:
+    from pipeline.schedule import schedule_of
+
+    assert type(schedule_of(text)).__name__ == kind
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    from pipeline.schedule import schedule_of
+
+    with pytest.raises(ValueError, match="after `or`"):
+        schedule_of("@weekly or whenever")
+
+
+def test_the_schedule_variable_is_read_when_the_dag_is_parsed(tmp_path: Path) -> None:
+    parsed = parse(AIRFLOW_HOME=str(tmp_path), AIRFLOW_VAR_RETRAIN_SCHEDULE="0 4 * * 6")
+    assert parsed["schedules"]["retrain"] == "0 4 * * 6"
+
+
+def test_every_dag_and_parameter_is_explained(repo: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(str(repo / "dags"))
+    assert set(bag.dags) == {"retrain", "classify_backlog", "report", "correct_labels"}
+    for dag in bag.dags.values():
+        assert set(dag.task_ids) - set(re.findall(r"`(\w+)`", dag.doc_md)) == set()
+        unexplained = [name for name in dag.params if not dag.params.get_param(name).description]
+        assert unexplained == []
+        assert dag.max_active_runs == 1
