@@ -86,7 +86,7 @@ def _settings(config: Config, options: argparse.Namespace) -> None:
 
 def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
     with dataset.open_dataset(options.source) as found:
-        chosen = found.limited(options.limit) if options.limit else found
+        chosen = found if options.limit is None else found.limited(options.limit)
         session = open_session(config)
         bucket = options.bucket or stacks.outputs(session, config)["DatasetsBucket"]
         counts = dataset.upload(

@@ -26,6 +26,7 @@ KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 MAX_FILM_BYTES = 64 * 2**20  # Kaggle's largest film has 2.5 MB, an uncompressed 16-bit DICOM of 25 megapixels 50 MB
 MAX_ARCHIVE_BYTES = 64 * 2**30  # unpacked; the whole Kaggle set has 1.2 GB
 MAX_RATIO = 200  # unpacked to packed; films are compressed already, a bomb reaches 1000 and more
+LEAST_LIMIT = 8
 _IGNORED_SPLIT = "val"  # 16 films; held-out films are cut from train by patient instead
 _JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")
 _FILMS = (".jpeg", ".jpg", ".png", ".dcm", ".dicom", "")  # DICOM files often have no suffix
@@ -67,7 +68,15 @@ class Dataset:
         return found
 
     def limited(self, train: int) -> Dataset:
-        """At most `train` train films and a quarter as many test films, stratified; the same choice every time."""
+        """At most `train` train films and a quarter as many test films, stratified; the same choice every time.
+
+        Raises:
+            DatasetError: fewer than LEAST_LIMIT, which leaves no room for both classes in both splits.
+        """
+        if train < LEAST_LIMIT:
+            raise DatasetError(
+                f"a limit of {train} is below {LEAST_LIMIT}: the quarter of it must hold a film of each class; raise it"
+            )
         kept: list[Film] = []
         for split, room in (("train", train), ("test", train // 4)):
             kept += _stratified([film for film in self.films if film.group[0] == split], room)

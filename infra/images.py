@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -116,7 +117,7 @@ class Docker:
 
     def run(self, arguments: Sequence[str], *, stdin: str | None = None, output: bool = False) -> str:
         """Runs `docker <arguments>`; its output goes to the terminal, or is returned if `output`."""
-        line = "docker " + " ".join(arguments)
+        line = shlex.join(["docker", *arguments])
         if self.dry:
             print(line)
             return ""

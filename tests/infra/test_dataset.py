@@ -104,19 +104,25 @@ def test_uploading_twice_changes_nothing(tmp_path, s3):
     assert stored(s3) == {f"datasets/demo/{path}" for path in FILMS}
 
 
-@pytest.mark.parametrize("limit", [4, 8, 20, 40, 1000])
+@pytest.mark.parametrize("limit", [8, 9, 20, 40, 1000])
 def test_the_limit_is_an_upper_bound_keeps_both_classes_and_is_repeatable(tmp_path, limit):
     with open_dataset(folder(tmp_path)) as found:
         chosen = found.limited(limit)
         assert chosen == found.limited(limit)
     counts = chosen.counts()
-    assert sum(counts["train"].values()) <= max(limit, 2)
-    assert sum(counts["test"].values()) <= max(limit // 4, 2)
+    assert sum(counts["train"].values()) <= limit
+    assert sum(counts["test"].values()) <= limit // 4
     assert all(n >= 1 for labels in counts.values() for n in labels.values())
     if limit == 20:
         assert counts["train"] == {"NORMAL": 5, "PNEUMONIA": 15}
     if limit == 1000:
         assert sum(map(sum, (labels.values() for labels in counts.values()))) == len(FILMS)
+
+
+@pytest.mark.parametrize("limit", [-5, 0, 7])
+def test_a_limit_without_room_for_both_classes_is_refused(tmp_path, limit):
+    with open_dataset(folder(tmp_path)) as found, pytest.raises(DatasetError, match=f"a limit of {limit} is below 8"):
+        found.limited(limit)
 
 
 @pytest.mark.parametrize(
