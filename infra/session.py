@@ -38,9 +38,13 @@ def open_session(config: Config) -> boto3.Session:
         session = boto3.Session(profile_name=config.profile or None, region_name=config.region or None)
     except ProfileNotFound as error:
         raise Fault(f"{error}; see `aws configure list-profiles`, or correct `profile`") from error
-    if is_local(config) and session.get_credentials() is None:
+    if is_local(config):
         region = session.region_name or "us-east-1"
-        return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region)
+        if session.get_credentials() is None:
+            return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=region)
+        return (
+            session if session.region_name else boto3.Session(profile_name=config.profile or None, region_name=region)
+        )
     if not session.region_name:
         raise Fault("No AWS region is set; set `region` in infra.toml, pass --region, or export AWS_DEFAULT_REGION")
     if session.get_credentials() is None:

@@ -60,10 +60,11 @@ def test_missing_region_and_credentials_say_what_to_do(no_calls, capsys, monkeyp
     assert "nobody" in capsys.readouterr().err
 
 
-def test_the_local_aws_needs_no_credentials(monkeypatch):
+@pytest.mark.parametrize("held", [(), ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")])
+def test_the_local_aws_needs_neither_credentials_nor_a_region(monkeypatch, held):
     from infra.session import open_session
 
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION"):
+    for name in {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION"} - set(held):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/nonexistent")
     session = open_session(Config(endpoint_url="http://127.0.0.1:5000"))
