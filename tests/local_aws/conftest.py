@@ -122,6 +122,15 @@ def make_function(local_aws: LocalAWS, role: str, unique: str, tmp_path: Path) -
 
 
 @pytest.fixture
+def hurried() -> Iterator[None]:
+    """Switch threads as often as the interpreter can: races that need luck otherwise happen at once."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
 def seen(tmp_path: Path) -> Callable[[], list[str]]:
     """Every message body that the tiny handler was given so far, in order."""
 

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import ClientError
 from moto.sqs.models import sqs_backends
 
 from local_aws.server import ACCOUNT, REGION
-
-
-@pytest.fixture
-def hurried() -> Iterator[None]:
-    """Switch threads as often as the interpreter can: races that need luck otherwise happen at once."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_no_message_is_lost_between_concurrent_producers_and_consumers(local_aws, unique: str, hurried: None) -> None:

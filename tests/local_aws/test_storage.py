@@ -63,7 +63,7 @@ def test_a_multipart_upload_is_told_once(local_aws, bucket, events) -> None:
     assert [record["eventName"] for record in events()] == ["ObjectCreated:CompleteMultipartUpload"]
 
 
-def test_of_two_conditional_writes_at_once_exactly_one_wins(local_aws, bucket) -> None:
+def test_of_conditional_writes_at_once_exactly_one_wins(local_aws, bucket, hurried) -> None:
     s3 = local_aws.client("s3")
     for round_number in range(10):
         etag = s3.put_object(Bucket=bucket, Key="pointer", Body=f"{round_number}".encode())["ETag"]
