@@ -23,6 +23,7 @@ from local_aws.synthetic import CLASSES, film, photograph
 DISTINCT_FILMS = 24
 SIZES = ((1024, 832), (1312, 1008), (896, 896))
 PHOTOGRAPHS, BROKEN = 0.02, 0.02
+REPORT_EVERY = 250
 MAX_WAITING = 60
 """Uploading pauses while so many messages wait: three batches for each of two warm processes."""
 
@@ -98,6 +99,8 @@ class Uploader:
                     self._pause()
                     list(pool.map(self.put, batch))
                     batch = []
+                    if len(self.puts) % REPORT_EVERY == 0:
+                        print(f"{time.strftime('%H:%M:%S')} {len(self.puts)} uploaded", flush=True)
             list(pool.map(self.put, batch))
 
     def _pause(self) -> None:
