@@ -67,8 +67,12 @@ class EventSources:
 
         seams.replace(LambdaBackend, "create_event_source_mapping", replacement, ("self", "spec"))
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Receive nothing more; what is being delivered goes on."""
         self._stop.set()
+
+    def close(self) -> None:
+        self.end()
         for thread in self._threads:
             thread.join(timeout=10)
 

@@ -203,9 +203,10 @@ class LocalAWS:
         self._running = False
         atexit.unregister(self.stop)
         for part, method in (
-            ("_sources", "close"),
+            ("_sources", "end"),
             ("training_jobs", "close"),
             ("functions", "close"),
+            ("_sources", "close"),
             ("_children", "close"),
             ("_server", "stop"),
             ("_seams", "undo"),
