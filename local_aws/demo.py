@@ -297,8 +297,10 @@ def demo(arguments: argparse.Namespace, narrator: Narrator) -> dict[str, Any]:
 
         with narrator.step("S3 event -> queue -> Lambda -> results") as step:
             results, letters = wait_for_answers(s3, aws.client("sqs"), outputs, uploads, step)
-            for number, result in enumerate(results.values()):
-                (build / "results" / f"{number:03d}.json").write_text(json.dumps(result, indent=2) + "\n")
+            for key, result in results.items():
+                kept = build / "results" / f"{key}.json"
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
         with narrator.step("summary from SageMaker, the registry and S3"):
             sagemaker = aws.client("sagemaker")
