@@ -68,7 +68,7 @@ def new_version() -> dict[str, Any]:
         dataset.make_current(s3, names.datasets_bucket, made.prefix)
     left = f"; left out, for they are test films: {', '.join(made.test_films)}" if made.test_films else ""
     headline(f"{made.prefix}: {made.copied} films of {base} and {made.added} corrected ones{left}")
-    return asdict(made)
+    return {**asdict(made), "test_films": list(made.test_films)}
 
 
 correct_labels()

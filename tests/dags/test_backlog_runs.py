@@ -1,4 +1,4 @@
-"""`classify_backlog`, `report` and `correct_labels` on films that the real Lambda has answered."""
+"""`classify_backlog` and `report` on films that the real Lambda has answered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline import dataset, pointer
+from pipeline import pointer
 
 pytestmark = pytest.mark.heavy
 FILMS = {"ward 1/a+b.jpeg": "NORMAL", "ward 1/ä.jpeg": "PNEUMONIA", "w/c.jpeg": "PNEUMONIA", "w/c.jpeg.bak": "NORMAL"}
@@ -132,39 +132,3 @@ def test_the_report_shows_every_film_and_raises_the_alarm(
 
 def test_few_films_raise_no_alarm(aws: Any, run: Callable[..., Any]) -> None:
     assert run("report", {"days": 0, "min_films": 1000}).tasks["alarm"] == "skipped"
-
-
-def test_corrections_become_the_next_version_of_the_dataset(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any]
-) -> None:
-    done = run("correct_labels", {"dataset": small["dataset"], "corrections": "key,label\nw/c.jpeg,normal\n"})
-    assert done.state == "success"
-    s3, bucket = aws.client("s3"), aws.settings["datasets_bucket"]
-    found = dataset.read_listing("datasets/small-v2/", dataset.listing(s3, bucket, "datasets/small-v2/"))
-    assert found.counts["train"] == {"NORMAL": 11, "PNEUMONIA": 10}
-    assert found.counts["test"] == {"NORMAL": 4, "PNEUMONIA": 4}
-    assert dataset.current(s3, bucket) == "datasets/small-v2/"
-
-
-def test_a_corrected_test_film_does_not_leak_into_the_training(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any]
-) -> None:
-    s3, bucket = aws.client("s3"), aws.settings["datasets_bucket"]
-    for prefix in ("datasets/leak/", "datasets/leak-v2/"):
-        aws.empty("datasets_bucket", prefix)
-    film = next(dataset.listing(s3, bucket, f"{small['dataset']}test/NORMAL/"))["Key"]
-    body = s3.get_object(Bucket=bucket, Key=film)["Body"].read()
-    aws.put("datasets_bucket", "datasets/leak/test/NORMAL/1.jpeg", body)
-    aws.put("uploads_bucket", "again.jpeg", body)
-    done = run("correct_labels", {"dataset": "datasets/leak/", "corrections": "key,label\nagain.jpeg,NORMAL\n"})
-    assert done.returned["new_version"]["test_films"] == ["again.jpeg"]
-    assert done.returned["new_version"]["added"] == {"NORMAL": 0, "PNEUMONIA": 0}
-
-
-@pytest.mark.parametrize(
-    "bad", ["", "key,label\nx.jpeg,MAYBE\n", "film,label\nx,NORMAL\n", "key,label\nmissing.jpeg,NORMAL\n"]
-)
-def test_bad_corrections_write_nothing(bad: str, aws: Any, run: Callable[..., Any], small: dict[str, Any]) -> None:
-    aws.empty("datasets_bucket", "datasets/small-v2/")
-    assert run("correct_labels", {"dataset": small["dataset"], "corrections": bad}).state == "failed"
-    assert not list(dataset.listing(aws.client("s3"), aws.settings["datasets_bucket"], "datasets/small-v2/"))
