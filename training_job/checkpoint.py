@@ -11,6 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,5 +61,7 @@ class Checkpoints:
             if plain.pop("fingerprint") != self._fingerprint:
                 return None
             counts = {group: sum(name.startswith(f"{group}_") for name in stored.files) for group in _GROUPS}
-            arrays = {group: [stored[f"{group}_{n}"] for n in range(count)] for group, count in counts.items()}
+            arrays: dict[str, Any] = {
+                group: [stored[f"{group}_{n}"] for n in range(count)] for group, count in counts.items()
+            }
         return State(**plain, **arrays)

@@ -25,7 +25,12 @@ INK, ACCENT, FAINT = "#1f2933", "#0b6e99", "#9aa5b1"
 
 def svg(draw: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> str:
     """One figure as an <svg> element."""
-    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "0"}
+    style: dict[Any, object] = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "svg.hashsalt": "0",
+    }
     with matplotlib.rc_context(style):
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         draw(axes)
@@ -96,7 +101,9 @@ def distances(values: dict[str, np.ndarray], limit: float) -> str:
     def draw(axes: Axes) -> None:
         top = max(max(v.max() for v in values.values()), limit) * 1.05
         for (name, value), colour in zip(values.items(), (FAINT, ACCENT), strict=True):
-            axes.hist(value, bins=np.linspace(0, top, 40), density=True, histtype="step", label=name, color=colour)
+            axes.hist(
+                value, bins=list(np.linspace(0, top, 40)), density=True, histtype="step", label=name, color=colour
+            )
         axes.axvline(limit, color=INK, linewidth=0.8, label="limit")
         axes.set(xlabel="distance from the training films", ylabel="density")
         axes.legend(loc="upper right", frameon=False)

@@ -177,6 +177,13 @@ def _write_manifest(output: Path, bundle: Bundle, outcome: Outcome, films: Films
     package.write(output / "bundle.json", renewed.to_json())
 
 
+def _cell(table: Any, path: tuple[str, ...]) -> str:
+    """The figure at `path` of nested objects, three decimals."""
+    for key in path:
+        table = table[key]
+    return "n/a" if table is None else f"{table:.3f}"
+
+
 def describe(outcome: Outcome) -> str:
     """Before and after on the check third, for a terminal."""
     rows = [("", "before", "after")]
@@ -189,13 +196,8 @@ def describe(outcome: Outcome) -> str:
         ("answered", ("coverage", "ok")),
         ("accuracy of answered", ("accuracy_on_ok", "value")),
     ):
-        cells = []
-        for table in (outcome.before, outcome.after):
-            value: Any = table
-            for key in path:
-                value = value[key]
-            cells.append("n/a" if value is None else f"{value:.3f}")
-        rows.append((label, *cells))
+        before, after = (_cell(table, path) for table in (outcome.before, outcome.after))
+        rows.append((label, before, after))
     return "\n".join(f"{name:22}{before:>8}{after:>8}" for name, before, after in rows)
 
 

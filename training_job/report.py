@@ -121,7 +121,7 @@ def gallery(results: Results, scored: Scored, engine: Engine) -> list[dict[str, 
             {
                 "name": name,
                 "count": int(mask.sum()),
-                "films": [_tile(test.pixels[row], scored, row, engine) for row in chosen],
+                "films": [_tile(test.pixels[row], scored, int(row), engine) for row in chosen],
             }
         )
     return rows

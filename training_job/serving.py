@@ -78,7 +78,7 @@ class Calibration:
 
 
 def scored(probabilities: np.ndarray, distances: np.ndarray, saturations: np.ndarray, limits: Limits) -> Scored:
-    statuses = [
+    statuses: list[str] = [
         judge(float(p), float(d), float(s), limits).status
         for p, d, s in zip(probabilities, distances, saturations, strict=True)
     ]
