@@ -20,6 +20,8 @@ JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 RUNNING = ("InProgress", "Stopping")
 THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "500", "503")
+# Instances whose local NVMe is encrypted by hardware; SageMaker refuses a volume key for them.
+LOCAL_STORAGE = re.compile(r"ml\.(g4dn|g5|g6|g6e|gr6|p3dn|p4d|p4de|p5|p5e|p5en|trn1|trn1n|[a-z0-9]+d)\.")
 MAX_THROTTLED = 20  # descriptions refused in a row before the task gives up on SageMaker (not on the job)
 BOOLEANS = ("EnableManagedSpotTraining", "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption")
 
@@ -32,7 +34,8 @@ def settle(request: dict[str, Any]) -> dict[str, Any]:
     """Turn a rendered CreateTrainingJob request (every value a string) into the one to send.
 
     Booleans become booleans; channels and keys with an empty address and hyperparameters left empty are dropped;
-    without spot there is no MaxWaitTimeInSeconds (SageMaker refuses it).
+    without spot there is no MaxWaitTimeInSeconds, on instances with local storage no VolumeKmsKeyId (SageMaker
+    refuses both).
     """
     settled = {name: _boolean(name, value) if name in BOOLEANS else value for name, value in request.items()}
     settled["InputDataConfig"] = [
@@ -40,6 +43,8 @@ def settle(request: dict[str, Any]) -> dict[str, Any]:
     ]
     for section in ("OutputDataConfig", "ResourceConfig"):
         settled[section] = {name: value for name, value in request[section].items() if value != ""}
+    if LOCAL_STORAGE.match(settled["ResourceConfig"]["InstanceType"]):
+        settled["ResourceConfig"].pop("VolumeKmsKeyId", None)
     if not settled["InputDataConfig"]:
         del settled["InputDataConfig"]
     for name in ("InstanceCount", "VolumeSizeInGB"):

@@ -137,6 +137,16 @@ def test_a_request_is_settled_from_rendered_strings(aws: Any) -> None:
     assert settled["OutputDataConfig"].keys() == {"S3OutputPath"}
 
 
+@pytest.mark.parametrize(
+    ("instance", "kept"),
+    [("ml.m5.xlarge", True), ("ml.p3.2xlarge", True), ("ml.g5.xlarge", False), ("ml.g4dn.xlarge", False)],
+)
+def test_a_volume_key_is_sent_only_to_instances_that_take_one(aws: Any, instance: str, kept: bool) -> None:
+    resources = {"InstanceType": instance, "InstanceCount": "1", "VolumeSizeInGB": "50", "VolumeKmsKeyId": "key"}
+    settled = settle(request(aws, "quick", "cxr-x", ResourceConfig=resources))
+    assert ("VolumeKmsKeyId" in settled["ResourceConfig"]) is kept
+
+
 def test_spot_keeps_its_longest_wait(aws: Any) -> None:
     settled = settle(request(aws, "quick", "cxr-x", EnableManagedSpotTraining="True"))
     assert settled["StoppingCondition"] == {"MaxRuntimeInSeconds": 300, "MaxWaitTimeInSeconds": 600}
