@@ -115,7 +115,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks accuracy", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("runs", nargs="*", help=f"of: {', '.join(RUNS)} (default: all)")
     parser.add_argument("--finished", action="store_true", help="only collect runs that are finished; train nothing")
     parser.add_argument("--publish", action="store_true", help="also write benchmarks/results")

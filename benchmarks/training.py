@@ -148,7 +148,7 @@ def peak_memory_mib() -> float:
 
 def main(argv: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--sample", type=int, default=SAMPLE, help=f"films per measurement (default {SAMPLE})")
     parser.add_argument("--publish", action="store_true", help="also write benchmarks/results/training.json")
     parser.add_argument(MEMORY_CHILD, action="store_true", help=argparse.SUPPRESS)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def environment(base: Path, **more: str) -> dict[str, str]:
         "TRAINING_JOB_NAME": "tiny",
         **more,
     }
+
+
+@pytest.fixture
+def job_base() -> Callable[..., Path]:
+    """make_base(folder, dataset or None, **hyperparameters) -> the folder."""
+    return make_base
+
+
+@pytest.fixture
+def job_environment() -> Callable[..., dict[str, str]]:
+    """environment(base) -> variables of a job's process."""
+    return environment
 
 
 @dataclass(frozen=True)

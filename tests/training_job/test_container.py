@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import environment, make_base
 
 from training_job.container import BadChannel, Container, explain
 from training_job.devices import Devices, NoGpu
@@ -19,15 +18,12 @@ from training_job.hyperparameters import Hyperparameters
 COMMAND = [sys.executable, "-m", "training_job", "train"]
 
 
-def failed(base: Path) -> str:
-    done = subprocess.run(COMMAND, env=environment(base), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1, done.stdout + done.stderr
-    return (base / "output" / "failure").read_text()
-
-
-def test_a_bad_hyperparameter_fails_before_any_data_is_read(tmp_path: Path) -> None:
+def test_a_bad_hyperparameter_fails_before_any_data_is_read(tmp_path: Path, job_base, job_environment) -> None:
     """The dataset channel is missing as well: the hyperparameter must be named first."""
-    text = failed(make_base(tmp_path, None, epochs="many"))
+    base = job_base(tmp_path, None, epochs="many")
+    done = subprocess.run(COMMAND, env=job_environment(base), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stdout + done.stderr
+    text = (base / "output" / "failure").read_text()
     assert "epochs='many'" in text and "from 1 to 500" in text and "dataset" not in text
 
 
@@ -74,12 +70,12 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.heavy
-def test_sigterm_saves_and_exits_zero(tmp_path: Path, tiny_dataset: Path) -> None:
-    base = make_base(
+def test_sigterm_saves_and_exits_zero(tmp_path: Path, tiny_dataset: Path, job_base, job_environment) -> None:
+    base = job_base(
         tmp_path, tiny_dataset, weights="random", epochs="500", patience="500", augment_copies="0", dense_units="16"
     )
     process = subprocess.Popen(
-        COMMAND, env=environment(base), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        COMMAND, env=job_environment(base), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
     lines, deadline = [], time.monotonic() + 300
