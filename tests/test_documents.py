@@ -1,0 +1,56 @@
+"""A document that names a command, a file or a field which does not exist is an error, not a nuisance."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
+    code = "\n".join(
+        inline or block for inline, block in re.findall(r"`([^`\n]+)`|^ {4}(.+)$", document.read_text(), re.MULTILINE)
+    )
+    named = set(re.findall(r"(?:^|\s)make ([a-z-]+)", code))
+    assert named <= targets()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_module_that_a_document_runs_exists(document: Path) -> None:
+    ours = {"cxr", "training_job", "inference_lambda", "infra", "local_aws", "benchmarks"}
+    named = {name.rstrip(".") for name in re.findall(r"python -m ([a-z_.0-9]+)", document.read_text())}
+    missing = [name for name in named if name.split(".")[0] in ours and importlib.util.find_spec(name) is None]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", document.read_text())
+    missing = [link for link in links if not (document.parent / link).exists()]
+    assert not missing
+
+
+def test_the_readme_names_every_folder_and_every_make_target() -> None:
+    text = (ROOT / "README.md").read_text()
+    folders = ("dags", "training_job", "inference_lambda", "cxr", "infra", "local_aws", "benchmarks", "tests")
+    assert all(f"[{folder}/]({folder})" in text for folder in folders)
+    described = re.findall(r"^[a-z-]+:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(described) == len(targets() - {"lock"}) + 1, "every target has a line in `make help`"
+
+
+def test_the_result_in_the_readme_is_valid() -> None:
+    (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    schema = json.loads((ROOT / "cxr" / "result.schema.json").read_text())
+    jsonschema.validate(json.loads(block), schema)
