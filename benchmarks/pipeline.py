@@ -313,6 +313,28 @@ def table(reports: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def published(reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The table of the documents: a row per run."""
+    columns = ["run", "uploads", "uploads/s", "p50 (s)", "p95 (s)", "lost", "wrong version", "stuck", "dead letters"]
+    rows = [
+        [
+            {"clean": "undisturbed", "faults": "under faults"}[name],
+            report["upload_versions"],
+            report["uploads_per_second"],
+            report["latency_s"]["p50"],
+            report["latency_s"]["p95"],
+            *(report[promise] for promise in ("lost", "wrong_version", "stuck", "dlq")),
+        ]
+        for name, report in reports.items()
+    ]
+    note = (
+        "Faults: 10 % of events twice, 5 % out of order, 3 % of uploads overwritten, the function killed every few "
+        "seconds, 2 % of S3 calls answered 503, a promotion midway, its model damaged once. Latency: upload to result. "
+        "Local AWS with two function processes and a tiny model: it measures the path, not VGG16."
+    )
+    return {"columns": columns, "rows": rows, "note": note}
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark; 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline", description=__doc__)
@@ -342,7 +364,7 @@ def main(argv: Sequence[str]) -> int:
         "overwritten_share": OVERWRITTEN,
         "seed": options.seed,
     }
-    path = record("pipeline", {"settings": settings, **reports})
+    path = record("pipeline", {"settings": settings, **reports, "tables": {"pipeline": published(reports)}})
     print(f"written to {path}")
     return 0 if all(good(report) for report in reports.values()) else 1
 
