@@ -32,6 +32,9 @@ demo: $(READY) ## the whole loop offline: train, register, promote, classify (DA
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest
 
+test-browser: $(READY) ## the Airflow UI as a person uses it (needs chromium and chromium-driver)
+	$(BIN)/python -m pytest -m browser tests/dags
+
 airflow: $(READY) ## the Airflow UI on a local AWS at http://127.0.0.1:8080
 	@$(BIN)/python -m local_aws airflow $(if $(PORT),--port $(PORT))
 
@@ -62,4 +65,4 @@ lock: ## compile the three locks from their inputs
 clean: ## remove what runs have written (build/, .airflow/)
 	rm -rf build .airflow
 
-.PHONY: help install demo test airflow up bench lint fuzz audit lock clean
+.PHONY: help install demo test test-browser airflow up bench lint fuzz audit lock clean

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from local_aws.server import HOST, LocalAWS, PortTaken
 from local_aws.synthetic import CLASSES, write_dataset
 
 HOME = ROOT / ".airflow"
+DAGS = ("retrain", "classify_backlog", "report", "correct_labels")
 COMPONENTS = ("api-server", "dag-processor", "triggerer", "scheduler")
 READY_SECONDS = 240.0
 LOOK_SECONDS = 3.0
@@ -45,6 +47,7 @@ DATASET = "datasets/chest_xray/"
 
 # A laptop has no GPU, and a hundred drawn films meet no hospital's floors: these defaults show in the form.
 LAPTOP_DEFAULTS: dict[str, Any] = {
+    "min_films": 5,
     "weights": "random", "require_gpu": False, "instance_type": "ml.m5.large", "epochs": 20, "augment_copies": 0,
     "alpha": 0.1, "check_interval": 2, "min_sensitivity": 0.3, "min_specificity": 0.1, "min_auroc": 0.5,
     "max_ece": 0.4, "max_parity_auroc_drop": 0.05, "max_parity_label_flips": 0.2, "margin_auroc": -0.3,
@@ -60,13 +63,13 @@ class Api:
     """Airflow's REST API of this machine, without a login."""
 
     def __init__(self, port: int) -> None:
-        self._base = f"http://{HOST}:{port}"
+        self.base = f"http://{HOST}:{port}"
         self._token: str | None = None
 
     def healthy(self) -> bool:
         """Whether all four components say so."""
         try:
-            with urllib.request.urlopen(f"{self._base}/api/v2/monitor/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.base}/api/v2/monitor/health", timeout=5) as answer:
                 health = json.load(answer)
         except (OSError, ValueError):
             return False
@@ -76,7 +79,7 @@ class Api:
     def answers(self) -> bool:
         """Whether the API server does."""
         try:
-            with urllib.request.urlopen(f"{self._base}/api/v2/version", timeout=5):
+            with urllib.request.urlopen(f"{self.base}/api/v2/version", timeout=5):
                 return True
         except OSError:
             return False
@@ -93,10 +96,10 @@ class Api:
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         if self._token is None:
-            with urllib.request.urlopen(f"{self._base}/auth/token", timeout=30) as answer:
+            with urllib.request.urlopen(f"{self.base}/auth/token", timeout=30) as answer:
                 self._token = json.load(answer)["access_token"]
         request = urllib.request.Request(
-            self._base + path,
+            self.base + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
@@ -210,6 +213,7 @@ class Watch:
         self._pointer = self._read("models_bucket", airflow_state.POINTER)
         self._worklist = self._read("results_bucket", "reports/latest/worklist.html")
         self._report_at: float | None = None
+        self._failed: set[str] = set()
 
     @property
     def serving(self) -> bool:
@@ -218,6 +222,7 @@ class Watch:
 
     def look(self) -> None:
         """Say and keep what is new since the last look."""
+        self._say_failures()
         pointer = self._read("models_bucket", airflow_state.POINTER)
         if pointer and pointer != self._pointer:
             self._promoted(json.loads(pointer), first=self._pointer is None)
@@ -232,6 +237,19 @@ class Watch:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(worklist)
             self._console.print(f"worklist written: {path.as_uri()}", soft_wrap=True)
+
+    def _say_failures(self) -> None:
+        """Name every run that failed, once, with the page that tells why."""
+        for dag_id in DAGS:
+            runs: list[dict[str, Any]] = []
+            with contextlib.suppress(urllib.error.HTTPError):  # not parsed yet
+                runs = self._api.runs(dag_id)
+            for run in runs:
+                name = f"{dag_id}/runs/{run['dag_run_id']}"
+                if run["state"] == "failed" and name not in self._failed:
+                    self._failed.add(name)
+                    where = f"{self._api.base}/dags/{urllib.parse.quote(name)}"
+                    self._console.print(f"a run of {dag_id} failed: {where}", style="bold red", soft_wrap=True)
 
     def _promoted(self, document: Mapping[str, Any], *, first: bool) -> None:
         self._console.print(f"model {document['version']} serves (serial {document['serial']})")

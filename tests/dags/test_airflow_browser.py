@@ -17,7 +17,7 @@ import pytest
 
 from local_aws import airflow_ui
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.browser]
 START_SECONDS, RUN_SECONDS = 240, 420
 FILMS = 80  # enough for every class and patient group of the split
 
