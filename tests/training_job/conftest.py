@@ -63,8 +63,9 @@ def make_base(base: Path, dataset: Path | None, **hyperparameters: str) -> Path:
     }
     (config / "hyperparameters.json").write_text(json.dumps(hyperparameters))
     (config / "inputdataconfig.json").write_text(json.dumps(channels))
+    # A host name that resolves: the toolkit waits a quarter of an hour for the others.
     (config / "resourceconfig.json").write_text(
-        json.dumps({"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "lo"})
+        json.dumps({"current_host": "localhost", "hosts": ["localhost"], "network_interface_name": "lo"})
     )
     return base
 

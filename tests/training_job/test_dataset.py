@@ -98,8 +98,8 @@ def png_header(side: int) -> bytes:
     ids=["html", "empty", "bomb", "truncated"],
 )
 def test_an_unusable_file_is_named_and_the_job_does_not_train_without_it(dataset: Path, content: bytes) -> None:
-    (dataset / "train" / "NORMAL" / "IM-0001-0001.jpeg").write_bytes(content)
-    with pytest.raises(BadDataset, match=r"1 of 49 files .*replace or remove.*train/NORMAL/IM-0001-0001.jpeg: "):
+    (dataset / "train" / "NORMAL" / "IM-8888-0001.jpeg").write_bytes(content)
+    with pytest.raises(BadDataset, match=r"1 of 49 files .*replace or remove.*train/NORMAL/IM-8888-0001.jpeg: "):
         read(dataset)
 
 
