@@ -31,6 +31,12 @@ for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE", "AWS_SHARED_C
     os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the DAGs' tests last: their local AWS and its environment live until the session ends, and there is one of
+    it in a process."""
+    items.sort(key=lambda item: "dags" in item.path.relative_to(ROOT).parts)
+
+
 @pytest.fixture(scope="session")
 def repo() -> Path:
     """The repository's root."""
