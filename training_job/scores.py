@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.stats import binomtest, rankdata
+from sklearn.metrics import average_precision_score
 
 from cxr.verdict import STATUSES
 
@@ -30,7 +30,16 @@ def share(part: int, whole: int) -> dict[str, float | None]:
 
 
 def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    return float(roc_auc_score(labels, probabilities)) if len(np.unique(labels)) == 2 else math.nan
+    """The share of (pneumonia, normal) pairs in the right order, ties half; nan when a class is missing.
+
+    By ranks: a tenth of the time of building the curve, which the bootstraps repeat thousands of times.
+    """
+    positive = labels == 1
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    if not n_positive or not n_negative:
+        return math.nan
+    above = rankdata(probabilities)[positive].sum() - n_positive * (n_positive + 1) / 2
+    return float(above / (n_positive * n_negative))
 
 
 def auprc(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -67,3 +67,11 @@ def test_a_model_is_not_inferior_to_itself_and_is_to_a_better_one() -> None:
     assert worse["delta_auroc"]["lower"] < worse["delta_auroc"]["value"] < -0.05
     assert worse["delta_balanced_accuracy"]["lower"] < -0.1
     assert not math.isnan(worse["delta_auroc"]["lower"])
+
+
+def test_auroc_by_ranks_is_the_area_under_the_curve_with_ties() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(3)
+    labels, probabilities = rng.integers(0, 2, 300), rng.random(300).round(1)
+    assert scores.auroc(labels, probabilities) == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-12)
