@@ -29,8 +29,9 @@ install: $(READY) ## create .venv from the locked requirements.txt
 demo: $(READY) ## the whole loop offline: train, register, promote, classify (DATASET= WEIGHTS= LIMIT=)
 	@$(BIN)/python -m local_aws demo --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(if $(LIMIT),--limit $(LIMIT))
 
-test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY) ## run the tests (the DAGs' in a process of their own: they keep a local AWS and an Airflow)
+	$(BIN)/python -m pytest --ignore=tests/dags
+	$(BIN)/python -m pytest tests/dags
 
 test-browser: $(READY) ## the Airflow UI as a person uses it (needs chromium and chromium-driver)
 	$(BIN)/python -m pytest -m browser tests/dags
