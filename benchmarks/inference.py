@@ -92,6 +92,7 @@ def main(argv: list[str]) -> int:
     }
     for values in engines.values():
         values.pop("probabilities", None)
+    payload["tables"] = tables(payload)
     print(summary(payload))
     print(record("inference", payload))
     return 0
@@ -304,6 +305,37 @@ def summary(payload: dict[str, Any]) -> str:
     for name, check in payload["required"].items():
         lines.append(f"{MARKS[check['met']]} {name}: {check['value']} (limit {check['limit']})")
     return "\n".join(lines)
+
+
+def tables(payload: dict[str, Any]) -> dict[str, Any]:
+    """The tables of the documents: engines, required limits and dollars per million films."""
+    engines = [
+        [name, values["infer_ms"], values["cpu_ms"], values["peak_rss_mb"], values["n"]]
+        for name, values in payload["engines"].items()
+    ]
+    words = {True: "yes", False: "no", None: "chip without VNNI"}
+    checks = [
+        [name, check["value"], check["limit"], words[check["met"]]] for name, check in payload["required"].items()
+    ]
+    dollars = [
+        [row[name] for name in ("memory_mb", "ms_per_film", "x86_64_dollars", "arm64_dollars", "s3_requests_dollars")]
+        for row in payload["cost"]["rows"]
+    ]
+    load = f"Load average of the machine during the run: {payload['load_average'][0]}."
+    return {
+        "inference": {
+            "columns": ["engine, one thread", "ms", "CPU ms", "peak RSS MB", "runs"],
+            "rows": engines,
+            "note": f"Medians of one film, turns taken in one run. {load}",
+        },
+        "inference_limits": {"columns": ["ratio or size", "measured", "at most", "met"], "rows": checks, "note": load},
+        "inference_cost": {
+            "columns": ["memory MB", "ms a film", "x86-64 $", "arm64 $", "S3 requests $"],
+            "rows": dollars,
+            "note": "Per million films: the measured handler plus an assumed 60 ms of S3; us-east-1 list prices from "
+            "memory; arm64 is the x86 time at arm64's price, not measured.",
+        },
+    }
 
 
 def say(text: str) -> None:
