@@ -75,7 +75,7 @@ class Switch:
 
 SPECIFICATIONS: dict[str, Choice | Number | Switch] = {
     "head": Choice("gap", HEADS),
-    "weights": Choice("channel", WEIGHT_SOURCES),
+    "weights": Choice("imagenet", WEIGHT_SOURCES),
     "epochs": Number(int, None, 1, 500),
     "learning_rate": Number(float, 1e-3, 1e-7, 1.0),
     "batch_size": Number(int, 32, 1, 1024),
@@ -102,7 +102,7 @@ class Hyperparameters:
     """The resolved values; see SPECIFICATIONS for meaning and range."""
 
     head: str = "gap"
-    weights: str = "channel"
+    weights: str = "imagenet"
     epochs: int = EPOCHS_OF_HEAD["gap"]
     learning_rate: float = 1e-3
     batch_size: int = 32

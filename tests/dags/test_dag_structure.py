@@ -106,7 +106,7 @@ def test_the_form_s_hyperparameters_are_the_training_job_s(repo: Path) -> None:
         for name in HYPERPARAMETERS
         if FORM[name].value is not None and FORM[name].value != SPECIFICATIONS[name].default
     }
-    assert differing == {"weights", "require_gpu"}  # production's: the job itself assumes the least
+    assert differing == {"require_gpu"}  # production's: the job itself assumes the least
 
 
 @pytest.mark.parametrize(
