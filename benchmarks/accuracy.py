@@ -142,7 +142,7 @@ def documented(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    parser.add_argument("runs", nargs="*", help=f"of: {', '.join(RUNS)} (default: all)")
+    parser.add_argument("runs", nargs="*", help=f"of: {', '.join(RUNS)} (default: those that are finished)")
     parser.add_argument("--finished", action="store_true", help="only collect runs that are finished; train nothing")
     parser.add_argument("--publish", action="store_true", help="also write benchmarks/results")
     chosen = parser.parse_args(argv)
@@ -151,7 +151,7 @@ def main(argv: list[str]) -> int:
         return 0
     rows = []
     for name in chosen.runs or RUNS:
-        if chosen.finished and not (WORK / name / "model" / "bundle.json").is_file():
+        if (chosen.finished or not chosen.runs) and not (WORK / name / "model" / "bundle.json").is_file():
             continue
         model = run(name)
         bundle, metrics = (json.loads((model / file).read_text()) for file in ("bundle.json", "metrics.json"))
@@ -159,6 +159,9 @@ def main(argv: list[str]) -> int:
         if chosen.publish:
             RESULTS.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model / "predictions.csv", RESULTS / f"predictions-{name}.csv")
+    if not rows:
+        print(f"no run is finished; train one, hours on a CPU: python -m benchmarks.accuracy {next(iter(RUNS))}")
+        return 0
     print(table(rows))
     payload = {"test_split": "official, 624 films", "runs": rows, "published": PUBLISHED}
     path = record("accuracy", {**payload, "tables": {"accuracy": documented(rows)}})
