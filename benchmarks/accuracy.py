@@ -23,13 +23,15 @@ WEIGHTS = ROOT.parent / "shared" / "weights" / "vgg16_notop.weights.h5"
 LABEL = "vgg16 from scratch on the Kermany train patients"
 WORK = ROOT / "build" / "accuracy"
 
+BLOCK5 = {"fine_tune_blocks": "1", "fine_tune_epochs": "2"}
 RUNS: dict[str, dict[str, str]] = {
     "gap-frozen": {"head": "gap"},
-    "gap-block5": {"head": "gap", "fine_tune_blocks": "1", "fine_tune_epochs": "2"},
-    "flatten-frozen": {"head": "flatten"},
-    "flatten-block5": {"head": "flatten", "fine_tune_blocks": "1", "fine_tune_epochs": "2"},
+    "gap-block5": {"head": "gap", "precision": "float16", **BLOCK5},
+    "flatten-frozen": {"head": "flatten", "precision": "float16"},
+    "flatten-block5": {"head": "flatten", "precision": "float16", **BLOCK5},
+    "gap-block5-augmented": {"head": "gap", "precision": "float16", "augment_copies": "1", **BLOCK5},
 }
-COMMON = {"weights": "channel", "augment_copies": "0", "feature_engine": "int8"}
+COMMON = {"weights": "channel", "augment_copies": "0"}
 
 PUBLISHED = [
     {"who": "Kermany 2018, Inception V3", "accuracy": 0.928, "sensitivity": 0.932, "specificity": 0.901},

@@ -54,3 +54,19 @@ def test_the_result_in_the_readme_is_valid() -> None:
     (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     schema = json.loads((ROOT / "cxr" / "result.schema.json").read_text())
     jsonschema.validate(json.loads(block), schema)
+
+
+def test_the_table_of_hyperparameters_is_the_job_s_own() -> None:
+    from training_job.hyperparameters import SPECIFICATIONS
+
+    text = (ROOT / "docs" / "training.md").read_text().split("## Hyperparameters")[1].split("\n## ")[0]
+    documented = dict(re.findall(r"^\| `([a-z_]+)` \| (.+?) \|", text, re.MULTILINE))
+    assert list(documented) == list(SPECIFICATIONS)
+    for name, specification in SPECIFICATIONS.items():
+        shown = documented[name].strip("`")
+        if name == "epochs":
+            assert shown == "30 (`gap`), 1 (`flatten`)"
+        elif isinstance(specification.default, float):
+            assert float(shown) == specification.default
+        else:
+            assert shown == str(specification.default).lower()

@@ -24,10 +24,10 @@ class Devices:
     mixed: bool
 
     def feature_engine(self, int8_can_serve: bool) -> str:
-        """`keras` (float32) on a GPU or when int8 will not be served; else `int8`, the numbers that will be served."""
-        if self.engine != "auto":
-            return self.engine
-        return "keras" if self.gpus or not int8_can_serve else "int8"
+        """`int8`, the numbers that will be served, where int8 may be served and no GPU computes floats faster."""
+        if not int8_can_serve or self.engine == "keras":
+            return "keras"
+        return "keras" if self.gpus and self.engine == "auto" else "int8"
 
     @classmethod
     def find(cls, settings: Hyperparameters) -> Devices:

@@ -89,6 +89,7 @@ SPECIFICATIONS: dict[str, Choice | Number | Switch] = {
     "sensitivity_floor": Number(float, 0.95, 0.0, 1.0),
     "seed": Number(int, 0, 0, 2**31 - 1),
     "feature_engine": Choice("auto", ("auto", "keras", "int8")),
+    "precision": Choice("auto", ("auto", "float16")),
     "require_gpu": Switch(False),
     "mixed_precision": Choice("auto", ("auto", "true", "false")),
 }
@@ -116,6 +117,7 @@ class Hyperparameters:
     sensitivity_floor: float = 0.95
     seed: int = 0
     feature_engine: str = "auto"
+    precision: str = "auto"
     require_gpu: bool = False
     mixed_precision: str = "auto"
 

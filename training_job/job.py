@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from training_job.devices import Devices
 from training_job.heads import HEADS
 from training_job.hyperparameters import Hyperparameters
 from training_job.stop import Stop
+
+if TYPE_CHECKING:
+    from training_job.learning import Learned
+    from training_job.serving import Served
 
 WEIGHT_LABELS = {
     "imagenet": "VGG16 ImageNet (Keras)",
@@ -47,17 +51,29 @@ class Job:
             report = validation.validate(dataset)
             say(validation.describe(report))
             package.write(self.container.output / "data" / "dataset_report.json", package.json_text(report))
-        from training_job.learning import learn
-
-        learned = learn(self, dataset, weights, devices)
-        with self.clock.stage("export"):
-            from training_job.serving import Exporter
-
-            served = Exporter(learned, dataset, self.settings, self.stop).choose()
+        learned, served = self._learn_and_export(dataset, weights, devices)
         from training_job.results import Results
 
         facts = self._weights_facts(weights, learned.network)
         return Results(self, dataset, learned.network, served, learned.histories, facts).write()
+
+    def _learn_and_export(
+        self, dataset: Dataset, weights: str | Path | None, devices: Devices
+    ) -> tuple[Learned, Served]:
+        """A head trained on int8 features is served in int8 or not at all: refused, it is trained again in float."""
+        from training_job import learning, serving
+
+        reason = serving.why_not_int8(dataset, self.settings)
+        rejected: dict[str, Any] = {"int8": reason} if reason else {}
+        engine = devices.feature_engine(int8_can_serve=not rejected)
+        while True:
+            learned = learning.learn(self, dataset, weights, devices, engine)
+            with self.clock.stage("export"):
+                try:
+                    return learned, serving.Exporter(learned, dataset, self.settings, self.stop, rejected).choose()
+                except serving.Int8Refused as refused:
+                    say(f"{refused}; training again on float32 features")
+                    rejected, engine = {"int8": refused.parity}, "keras"
 
     def fingerprint(self, dataset: Dataset, weights_sha256: str, engine: str) -> str:
         """What a checkpoint must share with the job that takes it up."""

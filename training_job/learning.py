@@ -17,7 +17,6 @@ from training_job.checkpoint import Checkpoints, State
 from training_job.console import say
 from training_job.dataset import Dataset
 from training_job.devices import Devices
-from training_job.serving import MIN_TUNE_FILMS
 
 if TYPE_CHECKING:
     from training_job.job import Job
@@ -38,9 +37,8 @@ class Learned:
     histories: dict[str, list[dict[str, float]]]
 
 
-def learn(job: Job, dataset: Dataset, weights: str | Path | None, devices: Devices) -> Learned:
-    """Both phases, resumed where a checkpoint says so. Raises BadWeights, Stopped."""
-    engine = devices.feature_engine(int8_can_serve=len(dataset.rows["tune"]) >= MIN_TUNE_FILMS)
+def learn(job: Job, dataset: Dataset, weights: str | Path | None, devices: Devices, engine: str) -> Learned:
+    """Both phases on features by `engine`, resumed where a checkpoint says so. Raises BadWeights, Stopped."""
     keras.mixed_precision.set_global_policy("mixed_float16" if devices.mixed else "float32")
     try:
         net = _build(job, weights)
@@ -51,7 +49,7 @@ def learn(job: Job, dataset: Dataset, weights: str | Path | None, devices: Devic
         inputs = _inputs(job, dataset, net, pixels, engine)
     if "embedding" in inputs:
         net.standardize(inputs["embedding"][0][dataset.rows["train"]])
-    checkpoints = Checkpoints(job.container.checkpoints, job.fingerprint(dataset, net.weights_sha256, engine))
+    checkpoints = Checkpoints(job.container.checkpoints / engine, job.fingerprint(dataset, net.weights_sha256, engine))
     histories: dict[str, list[dict[str, float]]] = {}
     start = net.head.feature
     with job.clock.stage("head"):

@@ -150,25 +150,44 @@ class Served:
     parity: dict[str, Any]
 
 
-class Exporter:
-    """Converts a trained network, int8 first, and stops at the first precision that the tune films allow."""
+class Int8Refused(Exception):
+    """int8 changes too many answers of the tune films, and the head was trained on int8 features."""
 
-    def __init__(self, learned: Learned, dataset: Dataset, settings: Hyperparameters, stop: Stop) -> None:
+    def __init__(self, parity: dict[str, Any]) -> None:
+        super().__init__(f"int8 refused: {parity}")
+        self.parity = parity
+
+
+def why_not_int8(dataset: Dataset, settings: Hyperparameters) -> str | None:
+    """Why int8 need not be tried; None when it is to be tried."""
+    if settings.precision == "float16":
+        return "precision=float16 was asked for"
+    if len(dataset.rows["tune"]) < MIN_TUNE_FILMS:
+        return f"fewer than {MIN_TUNE_FILMS} tune films cannot show that at most 0.5 % of answers flip"
+    return None
+
+
+class Exporter:
+    """Converts a trained network, int8 first unless `rejected` names it, to what the tune films allow."""
+
+    def __init__(
+        self, learned: Learned, dataset: Dataset, settings: Hyperparameters, stop: Stop, rejected: dict[str, Any]
+    ) -> None:
         self._learned, self._net = learned, learned.network
         self._dataset, self._settings, self._stop = dataset, settings, stop
+        self._rejected = dict(rejected)
 
     def choose(self) -> Served:
-        """Raises BrokenExport when the file does not answer as what was calibrated."""
+        """Raises Int8Refused; BrokenExport when the file does not answer as what was calibrated."""
         reference = self._float_reference()
-        rejected: dict[str, Any] = {}
-        enough = len(self._dataset.rows["tune"]) >= MIN_TUNE_FILMS
-        if not enough:
-            rejected["int8"] = f"fewer than {MIN_TUNE_FILMS} tune films cannot show that at most 0.5 % of answers flip"
-        for precision in ("int8", "float16") if enough else ("float16",):
+        rejected = self._rejected
+        for precision in ("float16",) if "int8" in rejected else ("int8", "float16"):
             raw = self._measure(precision)
             result = calibration(raw, self._dataset, self._settings)
             parity = self._parity(raw["tune"], reference, result, precision)
             if precision == "int8" and not self._acceptable(parity):
+                if self._learned.engine == "int8":
+                    raise Int8Refused(parity)
                 say(f"int8 refused: {parity}")
                 rejected["int8"] = parity
                 continue

@@ -13,7 +13,7 @@ from airflow.sdk import Param
 HYPERPARAMETERS = (
     "head", "weights", "epochs", "patience", "learning_rate", "batch_size", "dense_units", "augment_copies",
     "fine_tune_blocks", "fine_tune_epochs", "fine_tune_learning_rate", "alpha", "sensitivity_floor", "seed",
-    "feature_engine", "mixed_precision", "require_gpu",
+    "feature_engine", "precision", "mixed_precision", "require_gpu",
 )  # fmt: skip
 
 
@@ -70,6 +70,7 @@ FORM: dict[str, Param] = {
     ),
     "seed": _whole(0, 0, 2**31 - 1, "Seed", "Same seed, same data, same model.", MODEL),
     "feature_engine": _choice("auto", ["auto", "keras", "int8"], "Feature engine", "What computes them.", MODEL),
+    "precision": _choice("auto", ["auto", "float16"], "Precision", "auto: int8 where it changes no answer.", MODEL),
     "mixed_precision": _choice("auto", ["auto", "true", "false"], "Mixed precision", "auto: on GPUs.", MODEL),
     "instance_type": Param(
         "ml.g5.xlarge", type="string", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", title="Instance", section=COMPUTE,

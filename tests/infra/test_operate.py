@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 
 import boto3
 import pytest
@@ -54,10 +55,16 @@ def outputs(aws, infra, session):
 
 @pytest.fixture
 def no_consumers(aws, outputs):
-    """Nothing takes messages while a test looks at the queues."""
+    """Nothing takes messages while a test looks at the queues: the pollers' last long poll has ended."""
     client = aws.client("lambda")
-    for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
+    mappings = client.list_event_source_mappings()["EventSourceMappings"]
+    for mapping in mappings:
         client.delete_event_source_mapping(UUID=mapping["UUID"])
+    polled = tuple(f"poll-{mapping['EventSourceArn'].rsplit(':', 1)[-1]}-" for mapping in mappings)
+    for poller in threading.enumerate():
+        if poller.name.startswith(polled):
+            poller.join(timeout=30)
+            assert not poller.is_alive(), poller.name
 
 
 def register(aws, outputs, job, status="Approved"):

@@ -47,7 +47,8 @@ def test_int8_features_only_where_int8_may_be_served() -> None:
     assert Devices(0, "auto", False).feature_engine(int8_can_serve=True) == "int8"
     assert Devices(0, "auto", False).feature_engine(int8_can_serve=False) == "keras"
     assert Devices(1, "auto", True).feature_engine(int8_can_serve=True) == "keras"
-    assert Devices(1, "int8", True).feature_engine(int8_can_serve=False) == "int8"
+    assert Devices(1, "int8", True).feature_engine(int8_can_serve=True) == "int8"
+    assert Devices(1, "int8", True).feature_engine(int8_can_serve=False) == "keras"
 
 
 def test_a_full_disk_and_a_missing_permission_say_where_and_what_to_do() -> None:
@@ -88,5 +89,5 @@ def test_sigterm_saves_and_exits_zero(tmp_path: Path, tiny_dataset: Path, job_ba
     rest = process.communicate(timeout=120)[0]
     assert process.returncode == 0, "".join(lines) + rest
     assert "stopped; what was reached is in" in rest
-    assert (base / "checkpoints" / "state.npz").is_file()
+    assert (base / "checkpoints" / "keras" / "state.npz").is_file()
     assert not (base / "model" / "bundle.json").exists() and not (base / "output" / "failure").exists()

@@ -130,7 +130,7 @@ def test_the_report_needs_no_other_file(trained: Trained) -> None:
 def test_the_toolkit_saw_a_success(trained: Trained) -> None:
     assert not (trained.base / "output" / "failure").exists()
     assert (trained.base / "output" / "data" / "dataset_report.json").is_file()
-    assert (trained.base / "checkpoints" / "state.npz").is_file()
+    assert (trained.base / "checkpoints" / "keras" / "state.npz").is_file()
 
 
 def test_a_hospital_recalibrates_without_retraining(trained: Trained, tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""What happens when the tune films say no to int8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training_job import learning, serving
+from training_job.container import Container
+from training_job.devices import Devices
+from training_job.hyperparameters import Hyperparameters
+from training_job.job import Job
+from training_job.stop import Stop
+
+PARITY = {"label_flips": 0.006}
+
+
+class Tune:
+    """As much of a dataset as the choice of an engine looks at."""
+
+    def __init__(self, films: int) -> None:
+        self.rows = {"tune": np.arange(films)}
+
+
+@pytest.fixture
+def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run the choice with int8 always refused; returns the engines trained on and what was rejected at the end."""
+    engines: list[str] = []
+
+    def learn(job: Job, dataset: Any, weights: None, devices: Devices, engine: str) -> SimpleNamespace:
+        engines.append(engine)
+        return SimpleNamespace(engine=engine, network=None)
+
+    def choose(exporter: serving.Exporter) -> dict[str, Any]:
+        if "int8" not in exporter._rejected:
+            raise serving.Int8Refused(PARITY)
+        return exporter._rejected
+
+    monkeypatch.setattr(learning, "learn", learn)
+    monkeypatch.setattr(serving.Exporter, "choose", choose)
+
+    def run(films: int, **settings: str) -> tuple[list[str], Any]:
+        chosen = Hyperparameters(**settings)
+        job = Job(Container(tmp_path), chosen, Stop())
+        _, rejected = job._learn_and_export(Tune(films), None, Devices(0, chosen.feature_engine, False))  # type: ignore[arg-type]
+        return engines, rejected
+
+    return run
+
+
+def test_a_head_refused_in_int8_is_trained_again_on_the_float_features_it_is_served_with(outcome: Any) -> None:
+    assert outcome(films=381) == (["int8", "keras"], {"int8": PARITY})
+
+
+def test_int8_features_are_not_computed_where_int8_cannot_be_served(outcome: Any) -> None:
+    engines, rejected = outcome(films=199, feature_engine="int8")
+    assert engines == ["keras"] and "fewer than 200 tune films" in rejected["int8"]
+
+
+def test_float16_may_be_asked_for(outcome: Any) -> None:
+    engines, rejected = outcome(films=381, precision="float16")
+    assert engines == ["keras"] and "was asked for" in rejected["int8"]
