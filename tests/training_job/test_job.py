@@ -16,7 +16,7 @@ from cxr.bundle import read_bundle
 from cxr.engine import Engine
 from cxr.film import read_film
 from cxr.verdict import Limits, judge
-from training_job import scores
+from training_job import package, scores
 from training_job.dataset import CLASSES
 from training_job.metric_definitions import METRIC_DEFINITIONS
 from training_job.package import FILES
@@ -36,7 +36,7 @@ def test_the_bundle_is_whole_and_the_engine_reproduces_its_golden_films(trained:
     bundle = read_bundle(trained.model, FILES)
     assert set(bundle.files) == set(FILES)
     assert bundle.weights["source"] == "random" and bundle.head == "gap" and bundle.conformal["alpha"] == 0.2
-    assert bundle.name == "tiny"
+    assert bundle.name == "tiny" and bundle.code_version == package.code_version() != "unknown"
     Engine(trained.model / "model.tflite").check_golden(trained.model / "golden.npz")
 
 
