@@ -87,15 +87,15 @@ def versions() -> dict[str, str]:
 
 
 def code_version() -> str:
-    """The first 16 hex digits of sha256 over the names and contents of all files of cxr and training_job.
+    """The first 16 hex digits of sha256 over the names and contents of the files of cxr and training_job.
 
-    The same in the image, in the local AWS and by hand, and different after any change.
+    The same in the image (which holds all but the Dockerfile), in the local AWS and by hand; different after any change.
     """
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent.parent
     for package in ("cxr", "training_job"):
         for path in sorted((root / package).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
+            if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("Dockerfile"):
                 digest.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
