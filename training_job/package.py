@@ -89,7 +89,7 @@ def versions() -> dict[str, str]:
 def code_version() -> str:
     """The first 16 hex digits of sha256 over the names and contents of the files of cxr and training_job.
 
-    The same in the image (which holds all but the Dockerfile), in the local AWS and by hand; different after any change.
+    The same in the image (it holds all but the Dockerfile), in the local AWS and by hand; different after any change.
     """
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent.parent
