@@ -8,6 +8,7 @@ them without looking at the condition, and refuse everything).
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from moto.s3 import notifications
-from moto.s3.models import FakeBucket, FakeKey, S3Backend, s3_backends
+from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, S3Backend, s3_backends
 from moto.s3.responses import S3Response
 
 from local_aws.seams import Seams
@@ -35,6 +36,8 @@ def install(seams: Seams) -> None:
     seams.replace(S3Response, "_key_response", _locked, ("self", "request", "full_url"))
     seams.replace(S3Response, "_bucket_response", _locked, ("self", "request", "full_url"))
     seams.add(FakeKey, "__deepcopy__", lambda key, memo: _listed(key))
+    page = ("self", "bucket", "prefix", "delimiter", "continuation_token", "start_after", "max_keys")
+    seams.replace(S3Backend, "list_objects_v2", _one_page, page)
     seams.replace(S3Backend, "log_incoming_request", lambda _: _no_access_log, ("self", "request", "bucket_name"))
     seams.replace(FakeBucket, "get_permission", _unconditional_statements, ("self", "action", "resource"))
 
@@ -59,6 +62,29 @@ def _listed(key: FakeKey) -> FakeKey:
     shallow = object.__new__(_Listed)
     shallow.__dict__.update(key.__dict__)
     return shallow
+
+
+def _one_page(original: Callable[..., Any]) -> Callable[..., Any]:
+    """moto sorts all objects of the bucket for each page; without a delimiter the names of one page are enough."""
+
+    def list_objects_v2(
+        self: S3Backend,
+        bucket: Any,
+        prefix: str | None,
+        delimiter: str | None,
+        continuation_token: str | None,
+        start_after: str | None,
+        max_keys: int,
+    ) -> Any:
+        if delimiter or type(bucket) is not FakeBucket:
+            return original(self, bucket, prefix, delimiter, continuation_token, start_after, max_keys)
+        after = self._pagination_tokens.get(continuation_token) if continuation_token else start_after
+        names = (name for name in iter(bucket.keys) if name > (after or "") and name.startswith(prefix or ""))
+        live = (name for name in names if not isinstance(bucket.keys[name], FakeDeleteMarker))
+        page = [bucket.keys[name] for name in heapq.nsmallest(max_keys + 1, live)]
+        return self._truncate_result(page, max_keys)
+
+    return list_objects_v2
 
 
 def _no_access_log(self: S3Backend, request: Any, bucket_name: str) -> None:

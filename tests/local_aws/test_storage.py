@@ -111,3 +111,27 @@ def test_listing_versions_keeps_their_bytes(local_aws, bucket) -> None:
         gc.collect()
     body = s3.get_object(Bucket=bucket, Key="film", VersionId=wanted[0])["Body"].read()
     assert body == b"film 0"
+
+
+def test_pages_of_a_listing_hold_every_living_object_once_in_order(local_aws, bucket) -> None:
+    s3 = local_aws.client("s3")
+    names = [f"a/{n:02d}" for n in range(11)] + ["a/x y+ü", "b/1", "A/0"]
+    for name in names:
+        s3.put_object(Bucket=bucket, Key=name, Body=name.encode())
+    s3.put_object(Bucket=bucket, Key="a/03", Body=b"newer")
+    s3.delete_object(Bucket=bucket, Key="a/05")
+    living = sorted(set(names) - {"a/05"})
+
+    def listed(**more: object) -> list[tuple[str, int]]:
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, PaginationConfig={"PageSize": 3}, **more)
+        found = list(pages)
+        assert all(page["KeyCount"] == 3 for page in found[:-1])
+        return [(item["Key"], item["Size"]) for page in found for item in page.get("Contents", [])]
+
+    assert [key for key, _ in listed()] == living
+    assert dict(listed())["a/03"] == 5
+    assert [key for key, _ in listed(Prefix="a/")] == [key for key in living if key.startswith("a/")]
+    assert [key for key, _ in listed(StartAfter="a/09")] == [key for key in living if key > "a/09"]
+    assert listed(Prefix="none/") == []
+    whole = s3.list_objects_v2(Bucket=bucket, Delimiter="/")
+    assert [found["Prefix"] for found in whole["CommonPrefixes"]] == ["A/", "a/", "b/"]
