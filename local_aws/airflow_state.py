@@ -1,26 +1,29 @@
 """What a person made in the local AWS survives a restart: datasets, uploads, models, reports, the registry's record.
 
 Results are not kept: the uploads come back as new objects, so their events have them answered again, by the model that
-serves. Training jobs are not kept either: their bundles are.
+serves. Completed training jobs are kept with their artifacts, so that unchanged data are not trained on twice.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from local_aws.server import LocalAWS
+from local_aws import training_record
+from local_aws.server import ACCOUNT, REGION, LocalAWS
 
-KEPT = (
-    ("datasets_bucket", ""),
-    ("models_bucket", "models/"),
-    ("results_bucket", "reports/"),
-    ("uploads_bucket", ""),
-)
+KEPT = {
+    "datasets_bucket": ("",),
+    "models_bucket": ("models/", "training/"),
+    "results_bucket": ("reports/",),
+    "uploads_bucket": ("",),
+}
+DROPPED = re.compile("^_smoke/|^training/[^/]+/checkpoints/")
 POINTER = "models/current.json"
 RECORD = ("ModelPackageDescription", "InferenceSpecification", "ModelMetrics", "CustomerMetadataProperties")
 DECISION = ("ModelApprovalStatus", "ApprovalDescription")
@@ -31,14 +34,15 @@ def save(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> None:
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     objects = aws.objects()
-    for alias, prefix in KEPT:
+    for alias, prefixes in KEPT.items():
         (fresh / alias).mkdir(parents=True)
-        for key in objects.keys(settings[alias], prefix):
+        for key in (key for prefix in prefixes for key in objects.keys(settings[alias], prefix)):
             content = objects.read(settings[alias], key)
-            if content is not None and not key.startswith("_smoke/"):
+            if content is not None and not DROPPED.search(key):
                 (fresh / alias / _file_name(key)).write_bytes(content)
     packages = [_package(aws, arn) for arn in _packages(aws, settings["model_package_group"])]
     (fresh / "packages.json").write_text(json.dumps(packages, indent=2))
+    (fresh / "jobs.json").write_text(training_record.dump(ACCOUNT, REGION))
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
@@ -52,8 +56,9 @@ def restore(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> bool:
         group = settings["model_package_group"]
         arn = sagemaker.create_model_package(ModelPackageGroupName=group, **package["record"])["ModelPackageArn"]
         sagemaker.update_model_package(ModelPackageArn=arn, **package["decision"])
+    training_record.load(ACCOUNT, REGION, (folder / "jobs.json").read_text())
     versions: dict[str, str] = {}
-    for alias, _ in KEPT:
+    for alias in KEPT:
         for path in sorted((folder / alias).iterdir()):
             key, body = unquote(path.name), path.read_bytes()
             if (alias, key) != ("models_bucket", POINTER):

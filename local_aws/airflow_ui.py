@@ -84,6 +84,10 @@ class Api:
         except OSError:
             return False
 
+    def lists_dags(self) -> bool:
+        """Whether all DAGs of the project have been parsed: a page that was opened earlier would stay empty."""
+        return {dag["dag_id"] for dag in self._call("GET", "/api/v2/dags?limit=100")["dags"]} >= set(DAGS)
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run; return its id."""
         body = {"logical_date": None, "conf": dict(conf or {}), "run_after": datetime.now(UTC).isoformat()}
@@ -152,6 +156,7 @@ def components(settings: Mapping[str, str], api: Api, logs: Path) -> Iterator[di
                 if name == "api-server":
                     wait_for(api.answers, running, logs)
             wait_for(api.healthy, running, logs)
+            wait_for(api.lists_dags, running, logs)
             yield running
             for child in running.values():
                 child.signal(signal.SIGTERM)
@@ -242,7 +247,7 @@ class Watch:
         """Name every run that failed, once, with the page that tells why."""
         for dag_id in DAGS:
             runs: list[dict[str, Any]] = []
-            with contextlib.suppress(urllib.error.HTTPError):  # not parsed yet
+            with contextlib.suppress(OSError):  # a busy API server is asked again at the next look
                 runs = self._api.runs(dag_id)
             for run in runs:
                 name = f"{dag_id}/runs/{run['dag_run_id']}"
@@ -303,24 +308,19 @@ def watch(
 ) -> None:  # fmt: skip
     """Train the first model where none serves, then look until interrupted."""
     observer = Watch(aws, settings, api, console, home)
-    trained = observer.serving
-    if not trained:
+    if not observer.serving:
         console.print("no model serves yet: `retrain` trains the first one (a few minutes)")
+        train_first(api)
     while True:
         check_alive(running, logs)
-        trained = trained or train_first(api)
         observer.look()
         time.sleep(LOOK_SECONDS)
 
 
-def train_first(api: Api) -> bool:
-    """Start `retrain` unless it runs already; False while Airflow does not know the DAG yet."""
-    try:
-        if not any(run["state"] in ("queued", "running") for run in api.runs("retrain")):
-            api.trigger("retrain")
-    except urllib.error.HTTPError:
-        return False
-    return True
+def train_first(api: Api) -> None:
+    """Start `retrain` unless it runs already."""
+    if not any(run["state"] in ("queued", "running") for run in api.runs("retrain")):
+        api.trigger("retrain")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

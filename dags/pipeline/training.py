@@ -6,6 +6,7 @@ when its task is killed; this subclass keeps its request checks and its deferrab
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from itertools import count
@@ -207,6 +208,10 @@ class TrainingOperator(SageMakerTrainingOperator):
             "model_data": description["ModelArtifacts"]["S3ModelArtifacts"],
             "seconds": round((ended - started).total_seconds(), 1) if started and ended else None,
             "billable_seconds": description.get("BillableTimeInSeconds"),
-            "metrics": {m["MetricName"]: m["Value"] for m in description.get("FinalMetricDataList", ())},
+            "metrics": {
+                # XCom is JSON, which has no NaN: the AUROC of tune films of one class.
+                m["MetricName"]: m["Value"] if math.isfinite(m["Value"]) else None
+                for m in description.get("FinalMetricDataList", ())
+            },
             "reused": reused,
         }

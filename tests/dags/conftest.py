@@ -26,7 +26,7 @@ sys.path.insert(0, str(DAGS))  # as Airflow does with its DAG folder
 DATASET = "datasets/small/"
 # A drawn dataset and a network of random weights meet no hospital's floors: every limit is opened by its parameter.
 SMALL = {
-    "dataset": DATASET, "weights": "random", "feature_engine": "int8", "epochs": 2, "dense_units": 8, "alpha": 0.2,
+    "dataset": DATASET, "weights": "random", "epochs": 2, "dense_units": 8, "alpha": 0.2,
     "augment_copies": 0, "require_gpu": False, "instance_type": "ml.m5.large", "check_interval": 1, "min_films": 3,
     "min_sensitivity": 0, "min_specificity": 0, "min_auroc": 0, "max_ece": 1, "max_parity_auroc_drop": 1,
     "max_parity_label_flips": 1, "margin_auroc": -1, "margin_balanced_accuracy": -1, "smoke_films": 2,
@@ -90,6 +90,27 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         settings = airflow_settings(stacks.deploy(open_session(config), config, say=lambda *_: None))
         patch.setenv("AIRFLOW_VAR_CXR", json.dumps(settings))
         yield Deployed(local, settings)
+
+
+@pytest.fixture
+def job_request(aws: Deployed) -> Callable[..., dict[str, Any]]:
+    """The request of a training job by image and name, as the DAG's template renders it."""
+
+    def make(image: str, name: str, **more: Any) -> dict[str, Any]:
+        return {
+            "TrainingJobName": name,
+            "AlgorithmSpecification": {"TrainingImage": aws.image(image), "TrainingInputMode": "File"},
+            "RoleArn": aws.settings["training_role_arn"],
+            "HyperParameters": {"epochs": "none", "seed": "1"},
+            "InputDataConfig": [],
+            "OutputDataConfig": {"S3OutputPath": f"s3://{aws.settings['models_bucket']}/training/", "KmsKeyId": ""},
+            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": "1"},
+            "StoppingCondition": {"MaxRuntimeInSeconds": "300", "MaxWaitTimeInSeconds": "600"},
+            "EnableManagedSpotTraining": "False",
+            **more,
+        }
+
+    return make
 
 
 @pytest.fixture(scope="package")

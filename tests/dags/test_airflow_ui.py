@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.sagemaker.models import sagemaker_backends
 
 from local_aws import airflow_state, airflow_ui
 from local_aws.processes import Children
-from local_aws.server import PortTaken
+from local_aws.server import ACCOUNT, REGION, PortTaken
 
 
 def test_a_taken_port_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,8 +50,9 @@ def test_a_component_that_ends_is_named_with_the_end_of_its_log(tmp_path: Path) 
 
 
 @pytest.mark.heavy
-def test_what_a_person_made_survives_a_restart(aws: Any, tmp_path: Path) -> None:
+def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_path: Path) -> None:
     from pipeline import pointer, registry
+    from pipeline.training import TrainingOperator
 
     aws.empty("models_bucket", pointer.KEY)
     for bucket in ("uploads_bucket", "models_bucket"):
@@ -70,8 +72,12 @@ def test_what_a_person_made_survives_a_restart(aws: Any, tmp_path: Path) -> None
     pointer.promote(
         s3, aws.settings["models_bucket"], None, bundle=reference, package_arn=arn, version="1", actor="a", reason="r"
     )
+    done = TrainingOperator(task_id="train", config=job_request("quick", "survivor"), check_interval="1").execute({})
+    described = sagemaker.describe_training_job(TrainingJobName="survivor")
     airflow_state.save(aws.local, aws.settings, tmp_path / "aws")
 
+    del sagemaker_backends[ACCOUNT][REGION].training_jobs["survivor"]
+    aws.empty("models_bucket", "training/survivor/")
     aws.empty("models_bucket", "models/")
     aws.empty("uploads_bucket", "")
     group = aws.settings["model_package_group"]
@@ -84,6 +90,11 @@ def test_what_a_person_made_survives_a_restart(aws: Any, tmp_path: Path) -> None
     version = restored.document["bundle"]["version_id"]
     body = s3.get_object(Bucket=aws.settings["models_bucket"], Key="models/j/bundle.json", VersionId=version)["Body"]
     assert json.loads(body.read()) == {}
+    assert (
+        sagemaker.describe_training_job(TrainingJobName="survivor").items()
+        >= {name: value for name, value in described.items() if name != "ResponseMetadata"}.items()
+    )
+    assert aws.local.objects().read(aws.settings["models_bucket"], done["model_data"].split("/", 3)[3])
     again = registry.find(sagemaker, group, "survivor")
     assert registry.status(sagemaker, again) == ("Approved", "good")
     aws.empty("models_bucket", "models/")

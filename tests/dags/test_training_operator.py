@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,38 +16,23 @@ pytestmark = pytest.mark.heavy
 NUMBER = count(1)
 
 
-def request(aws: Any, image: str, name: str, **more: Any) -> dict[str, Any]:
-    return {
-        "TrainingJobName": name,
-        "AlgorithmSpecification": {"TrainingImage": aws.image(image), "TrainingInputMode": "File"},
-        "RoleArn": aws.settings["training_role_arn"],
-        "HyperParameters": {"epochs": "none", "seed": "1"},
-        "InputDataConfig": [],
-        "OutputDataConfig": {"S3OutputPath": f"s3://{aws.settings['models_bucket']}/training/", "KmsKeyId": ""},
-        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": "1"},
-        "StoppingCondition": {"MaxRuntimeInSeconds": "300", "MaxWaitTimeInSeconds": "600"},
-        "EnableManagedSpotTraining": "False",
-        **more,
-    }
-
-
 @pytest.fixture
 def name() -> str:
     return f"cxr-operator-{next(NUMBER)}"
 
 
 @pytest.fixture
-def operator(aws: Any, name: str) -> Callable[[str], TrainingOperator]:
+def operator(job_request: Any, name: str) -> Callable[[str], TrainingOperator]:
     def make(image: str) -> TrainingOperator:
-        return TrainingOperator(task_id="train", config=request(aws, image, name), check_interval="1")
+        return TrainingOperator(task_id="train", config=job_request(image, name), check_interval="1")
 
     return make
 
 
 @pytest.fixture
-def slow_job(aws: Any, name: str) -> Iterator[str]:
+def slow_job(aws: Any, job_request: Any, name: str) -> Iterator[str]:
     sagemaker = aws.client("sagemaker")
-    sagemaker.create_training_job(**settle(request(aws, "slow", name)))
+    sagemaker.create_training_job(**settle(job_request("slow", name)))
     yield name
     if status(aws, name) in ("InProgress", "Stopping"):
         sagemaker.stop_training_job(TrainingJobName=name)
@@ -71,6 +57,20 @@ def test_a_job_runs_to_its_end(aws: Any, name: str, operator: Callable[[str], Tr
     done = operator("quick").execute({})
     assert (done["job"], done["reused"]) == (name, False)
     assert done["model_data"].endswith(f"/training/{name}/output/model.tar.gz")
+
+
+def test_a_metric_that_is_no_number_does_not_lose_the_job(operator: Callable[[str], TrainingOperator]) -> None:
+    description = {
+        "TrainingJobName": "job",
+        "TrainingJobStatus": "Completed",
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://models/job/model.tar.gz"},
+        "FinalMetricDataList": [
+            {"MetricName": "tune:auroc", "Value": float("nan")},
+            {"MetricName": "tune:loss", "Value": 0.5},
+        ],
+    }
+    done = operator("quick")._outcome(description, reused=False)
+    assert json.loads(json.dumps(done, allow_nan=False))["metrics"] == {"tune:auroc": None, "tune:loss": 0.5}
 
 
 def test_a_completed_job_is_reused(aws: Any, name: str, operator: Callable[[str], TrainingOperator]) -> None:
@@ -126,9 +126,9 @@ def test_throttled_descriptions_are_waited_out(
     assert next(refused) > 12
 
 
-def test_a_request_is_settled_from_rendered_strings(aws: Any) -> None:
+def test_a_request_is_settled_from_rendered_strings(job_request: Any) -> None:
     channel = {"ChannelName": "c", "DataSource": {"S3DataSource": {"S3Uri": ""}}}
-    settled = settle(request(aws, "quick", "cxr-x", InputDataConfig=[channel], EnableNetworkIsolation="True"))
+    settled = settle(job_request("quick", "cxr-x", InputDataConfig=[channel], EnableNetworkIsolation="True"))
     assert "InputDataConfig" not in settled
     assert settled["ResourceConfig"]["VolumeSizeInGB"] == 1
     assert settled["HyperParameters"] == {"seed": "1"}
@@ -141,21 +141,21 @@ def test_a_request_is_settled_from_rendered_strings(aws: Any) -> None:
     ("instance", "kept"),
     [("ml.m5.xlarge", True), ("ml.p3.2xlarge", True), ("ml.g5.xlarge", False), ("ml.g4dn.xlarge", False)],
 )
-def test_a_volume_key_is_sent_only_to_instances_that_take_one(aws: Any, instance: str, kept: bool) -> None:
+def test_a_volume_key_is_sent_only_to_instances_that_take_one(job_request: Any, instance: str, kept: bool) -> None:
     resources = {"InstanceType": instance, "InstanceCount": "1", "VolumeSizeInGB": "50", "VolumeKmsKeyId": "key"}
-    settled = settle(request(aws, "quick", "cxr-x", ResourceConfig=resources))
+    settled = settle(job_request("quick", "cxr-x", ResourceConfig=resources))
     assert ("VolumeKmsKeyId" in settled["ResourceConfig"]) is kept
 
 
-def test_spot_keeps_its_longest_wait(aws: Any) -> None:
-    settled = settle(request(aws, "quick", "cxr-x", EnableManagedSpotTraining="True"))
+def test_spot_keeps_its_longest_wait(job_request: Any) -> None:
+    settled = settle(job_request("quick", "cxr-x", EnableManagedSpotTraining="True"))
     assert settled["StoppingCondition"] == {"MaxRuntimeInSeconds": 300, "MaxWaitTimeInSeconds": 600}
 
 
 @pytest.mark.parametrize("bad", ["under_score", "x" * 64, "-lead", "trail-", "a..b"])
-def test_a_name_that_sagemaker_refuses_is_refused_before_it_is_sent(aws: Any, bad: str) -> None:
+def test_a_name_that_sagemaker_refuses_is_refused_before_it_is_sent(job_request: Any, bad: str) -> None:
     with pytest.raises(Exception, match="no training job name"):
-        settle(request(aws, "quick", bad))
+        settle(job_request("quick", bad))
 
 
 def test_the_failure_reason_of_a_job_ends_the_task_for_good(
