@@ -16,7 +16,8 @@ from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 
-from local_aws.cloudformation_types import TYPES, ResourceFailed, Type
+from local_aws.cloudformation_type import ResourceFailed, Type
+from local_aws.cloudformation_types import TYPES
 from local_aws.seams import Seams
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,159 @@
+"""What a resource type answers to moto's CloudFormation.
+
+A type answers moto's calls create, update and delete `_from_cloudformation_json`. `Type` as it stands passes them on
+to moto's class; a subclass adds what moto ignores (`extends_moto`) or, as an `Own`, is the whole resource, made through
+the service's own API.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from moto.cloudformation.exceptions import UnformattedGetAttTemplateException, ValidationError
+
+log = logging.getLogger(__name__)
+Properties = Mapping[str, Any]
+
+
+class ResourceFailed(ValidationError):
+    """A resource of a stack could not be made."""
+
+    def __init__(self, logical_id: str, kind: str, detail: str) -> None:
+        super().__init__(message=f"{logical_id} ({kind}): {detail}")
+        self.logical_id, self.kind, self.detail = logical_id, kind, detail
+
+
+class Made:
+    """A resource of a type that moto does not have: what Ref and Fn::GetAtt return."""
+
+    def __init__(self, ref: str, attributes: Mapping[str, str] | None = None, name: str | None = None) -> None:
+        self.physical_resource_id = ref
+        self.name = name or ref
+        self.attributes = dict(attributes or {})
+        self.cf_resource_type = self.logical_resource_id = ""
+
+    @property
+    def type(self) -> str:
+        return self.cf_resource_type
+
+    def get_cfn_attribute(self, name: str) -> str:
+        if name not in self.attributes:
+            raise UnformattedGetAttTemplateException()
+        return self.attributes[name]
+
+    def is_created(self) -> bool:
+        return True
+
+
+class Type:
+    """A resource type; this one passes everything on to moto's class, and makes its errors name the resource."""
+
+    extends_moto = True
+    name_property: str | None = None
+    attributes: tuple[str, ...] = ()
+
+    def __init__(self, client: Callable[[str], Any]) -> None:
+        self.client = client
+        self.moto: Any = None
+
+    def has_cfn_attr(self, name: str) -> bool:
+        return name in self.attributes if not self.extends_moto else self.moto.has_cfn_attr(name)
+
+    def create_from_cloudformation_json(
+        self, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str, **kwargs: Any
+    ) -> Any:
+        try:
+            return self.create(resource_name, cloudformation_json, account_id, region_name, kwargs)
+        except Exception as error:
+            logical, kind = kwargs.get("LogicalId", resource_name), cloudformation_json.get("Type", "")
+            detail = getattr(error, "message", None) or str(error) or type(error).__name__
+            raise ResourceFailed(logical, kind, detail) from error
+
+    def update_from_cloudformation_json(
+        self,
+        original_resource: Any,
+        new_resource_name: str,
+        cloudformation_json: dict[str, Any],
+        account_id: str,
+        region_name: str,
+    ) -> Any:
+        return self.update(original_resource, new_resource_name, cloudformation_json, account_id, region_name)
+
+    def delete_from_cloudformation_json(
+        self, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str
+    ) -> None:
+        self.delete(resource_name, cloudformation_json, account_id, region_name)
+
+    def create(self, name: str, resource: dict[str, Any], account: str, region: str, context: dict[str, Any]) -> Any:
+        made = self.moto.create_from_cloudformation_json(name, resource, account, region, **context)
+        try:
+            self.apply(made, resource.get("Properties", {}))
+        except Exception:
+            self.delete(made.physical_resource_id, resource, account, region)
+            raise
+        return made
+
+    def update(self, made: Any, new_name: str, resource: dict[str, Any], account: str, region: str) -> Any:
+        if hasattr(self.moto.update_from_cloudformation_json, "__isabstractmethod__"):
+            log.warning("moto cannot update %s; only what the local AWS adds to it is applied", resource["Type"])
+            updated = None
+        else:
+            updated = self.moto.update_from_cloudformation_json(made, new_name, resource, account, region)
+        updated = made if updated is None else updated
+        self.apply(updated, resource.get("Properties", {}))
+        return updated
+
+    def delete(self, name: str, resource: dict[str, Any], account: str, region: str) -> None:
+        if not hasattr(self.moto.delete_from_cloudformation_json, "__isabstractmethod__"):
+            self.moto.delete_from_cloudformation_json(name, resource, account, region)
+
+    def apply(self, made: Any, properties: Properties) -> None:
+        """Apply what moto ignores to the resource that it made; runs after creation and after an update."""
+
+
+class Own(Type, ABC):
+    """A type that moto does not have: `put` creates or updates it, `remove` deletes it.
+
+    moto hands a deletion the template's text, references unresolved; so the properties of what was made are kept.
+    """
+
+    extends_moto = False
+
+    def __init__(self, client: Callable[[str], Any]) -> None:
+        super().__init__(client)
+        self._made: dict[str, Properties] = {}
+
+    def create(self, name: str, resource: dict[str, Any], account: str, region: str, context: dict[str, Any]) -> Any:
+        properties = resource.get("Properties", {})
+        made = self.put(name, properties)
+        self._made[made.physical_resource_id] = properties
+        return made
+
+    def update(self, made: Any, new_name: str, resource: dict[str, Any], account: str, region: str) -> Any:
+        if self.name_property not in resource.get("Properties", {}):
+            new_name = made.name
+        updated = self.create(new_name, resource, account, region, {})
+        if updated.physical_resource_id != made.physical_resource_id:
+            self.delete(made.physical_resource_id, resource, account, region)
+        return updated
+
+    def delete(self, name: str, resource: dict[str, Any], account: str, region: str) -> None:
+        if name in self._made:
+            self.remove(name, self._made.pop(name))
+
+    @abstractmethod
+    def put(self, name: str, properties: Properties) -> Made:
+        """Create the resource, or update the one of that name."""
+
+    @abstractmethod
+    def remove(self, ref: str, properties: Properties) -> None:
+        """Delete what `put` made from these properties."""
+
+
+def text_of(document: Any) -> str:
+    """A policy as the JSON text that an API takes."""
+    return document if isinstance(document, str) else json.dumps(document, default=str)
