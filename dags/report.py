@@ -5,9 +5,8 @@
 * `alarm`: tells the alarm topic which figures left their limits, and emits the Asset `cxr-drift`; skipped while all
   are kept. *If it fails:* the topic cannot be reached; clear it.
 
-An alarm on PSI, OOD distance or abstention asks for local recalibration: other devices, projections or ages than those
-of
-the training. Full guide: docs/airflow.md.
+An alarm on PSI, OOD distance or abstention asks for local recalibration: other devices, projections or ages than
+those of the training. Full guide: docs/airflow.md.
 """
 
 from __future__ import annotations
