@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.record import peak_rss_mib
+
 ROOT = Path(__file__).resolve().parent.parent
 EXTRA = ROOT / "build" / "bench-engines"
 """Where benchmarks/requirements.txt is installed, if it is."""
@@ -94,7 +96,7 @@ def measure(name: str, folder: Path, threads: int, runs: int) -> dict[str, Any]:
     for _ in range(WARM_UP):
         answer(films[0])
     figures = timed(lambda: answer(films[0]), runs)
-    peak = peak_rss_mb()
+    peak = peak_rss_mib()
     return {
         "load_ms": round((loaded - started) * 1000, 1),
         **figures,
@@ -112,11 +114,6 @@ def timed(step: Callable[[], Any], runs: int) -> dict[str, list[float]]:
         wall.append(round((time.perf_counter() - wall_start) * 1000, 3))
         cpu.append(round((time.process_time() - cpu_start) * 1000, 3))
     return {"wall_ms": wall, "cpu_ms": cpu}
-
-
-def peak_rss_mb() -> float:
-    status = Path("/proc/self/status").read_text()
-    return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1)
 
 
 def function(folder: Path, threads: int, runs: int) -> dict[str, Any]:
@@ -152,7 +149,7 @@ def function(folder: Path, threads: int, runs: int) -> dict[str, Any]:
     }
     for step in steps.values():
         step()
-    return {"steps": {name: timed(step, runs) for name, step in steps.items()}, "peak_rss_mb": peak_rss_mb()}
+    return {"steps": {name: timed(step, runs) for name, step in steps.items()}, "peak_rss_mb": peak_rss_mib()}
 
 
 def _handler(folder: Path, threads: int, data: bytes) -> Callable[[], None]:

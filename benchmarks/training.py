@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RESULTS, ROOT, record
+from benchmarks.record import RESULTS, ROOT, peak_rss_mib, record
 
 FILMS = 5216
 """Films of the Kermany train folder: what the costs are scaled to."""
@@ -136,7 +135,7 @@ def memory_child() -> int:
         phase = fit.Phase("head", 2, 1e-3, 32, 2, 0)
         model = net.training_model("embedding")
         fit.train(model, GAP, phase, data, tune, Checkpoints(Path(folder), "x"), Stop(), lambda line: None)
-    print(json.dumps({"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"peak_mib": peak_rss_mib()}))
     return 0
 
 
