@@ -24,12 +24,13 @@ LABEL = "vgg16 from scratch on the Kermany train patients"
 WORK = ROOT / "build" / "accuracy"
 
 BLOCK5 = {"fine_tune_blocks": "1", "fine_tune_epochs": "2"}
+AUGMENTED = {"augment_copies": "1", "fine_tune_learning_rate": "5e-5"}
 RUNS: dict[str, dict[str, str]] = {
     "gap-frozen": {"head": "gap"},
     "gap-block5": {"head": "gap", "precision": "float16", **BLOCK5},
+    "gap-block5-augmented": {"head": "gap", "precision": "float16", **BLOCK5, **AUGMENTED},
     "flatten-frozen": {"head": "flatten", "precision": "float16"},
-    "flatten-block5": {"head": "flatten", "precision": "float16", **BLOCK5},
-    "gap-block5-augmented": {"head": "gap", "precision": "float16", "augment_copies": "1", **BLOCK5},
+    "flatten-block5": {"head": "flatten", "precision": "float16", "fine_tune_blocks": "1", "fine_tune_epochs": "1"},
 }
 COMMON = {"weights": "channel", "augment_copies": "0"}
 
