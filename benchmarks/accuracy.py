@@ -46,6 +46,10 @@ def hyperparameters(name: str) -> dict[str, str]:
     return {**COMMON, **RUNS[name], **({"precision": "float16"} if name in FLOAT16 else {})}
 
 
+class OtherSettings(Exception):
+    """A finished run was made with other hyperparameters than the table would say."""
+
+
 def base_folder(name: str) -> Path:
     """The folder that stands for /opt/ml in a run: channels are links, the feature cache is shared."""
     base = WORK / name
@@ -59,14 +63,22 @@ def base_folder(name: str) -> Path:
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(target, link.parent))
     (base / "input" / "data" / "weights" / "LABEL.txt").write_text(LABEL + "\n")
-    (base / "input" / "config" / "hyperparameters.json").write_text(json.dumps(hyperparameters(name)))
     return base
 
 
 def run(name: str) -> Path:
-    """Train (or take the finished run) and return the bundle's folder. Raises CalledProcessError."""
+    """Train (or take the finished run) and return the bundle's folder. Raises CalledProcessError, OtherSettings."""
     base = base_folder(name)
-    if not (base / "model" / "bundle.json").is_file():
+    settings = base / "input" / "config" / "hyperparameters.json"
+    if (base / "model" / "bundle.json").is_file():
+        trained_with = json.loads(settings.read_text())
+        if trained_with != hyperparameters(name):
+            raise OtherSettings(
+                f"{base.relative_to(ROOT)} was trained with {trained_with}, {name} is now {hyperparameters(name)}; "
+                "delete that folder to train it again"
+            )
+    else:
+        settings.write_text(json.dumps(hyperparameters(name)))
         environment = {
             **os.environ,
             "SAGEMAKER_BASE_DIR": str(base),
@@ -104,7 +116,10 @@ def figures(name: str, bundle: dict[str, Any], metrics: dict[str, Any]) -> dict[
         "at_half": {key: test["at_half"][key]["value"] for key in ("accuracy", "sensitivity", "specificity")},
         "tune_auroc": metrics["tune"]["auroc"]["value"],
         "parity": metrics["parity"],
-        "seconds": metrics["seconds"],
+        "seconds": metrics["seconds"]["total"],
+        "seconds_per_stage": metrics["seconds"],
+        "hyperparameters": hyperparameters(name),
+        "code_version": bundle["code_version"],
     }
 
 

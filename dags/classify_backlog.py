@@ -64,6 +64,10 @@ FORM = {
         12, type="number", minimum=0, maximum=168, title="Wait at most (hours)",
         description="Until the backlog queue is empty.",
     ),
+    "settle_seconds": Param(
+        60, type="integer", minimum=0, maximum=3600, title="Believe an empty queue after (s)",
+        description="SQS counts approximately until about a minute after the last message was sent.",
+    ),
     "check_interval": Param(
         30, type="integer", minimum=1, maximum=600, title="Check every (s)",
         description="Between two looks at the queue.",
@@ -96,6 +100,7 @@ def find() -> list[dict[str, Any]]:
     queued = submission.waiting(client("sqs"), names.backlog_queue_url)
     if params["mode"] == "queue" and queued:
         skip(f"the backlog queue still holds {queued} messages: they are answered first")
+    started = datetime.now(UTC).replace(microsecond=0)  # as S3 tells times
     expect, cutoff = _champion(s3, names.models_bucket, params)
     settled = datetime.now(UTC) - timedelta(minutes=params["older_than_minutes"])
     folder = f"manifests/{run_key(context['dag_run'])}/"
@@ -113,7 +118,8 @@ def find() -> list[dict[str, Any]]:
             )  # fmt: skip
         uploads, results = ledger.counts()
     headline(f"{uploads} uploads, {results} results; to classify: {counts}, in {len(manifests)} manifests")
-    return [{"manifest": manifest, "expect_sha256": expect} for manifest in manifests]
+    part = {"expect_sha256": expect, "started": started.isoformat()}
+    return [{**part, "manifest": manifest} for manifest in manifests]
 
 
 def _since(params: dict[str, Any]) -> datetime | None:
@@ -172,9 +178,12 @@ def account(parts: list[dict[str, Any]]) -> dict[str, Any]:
         for part in parts:
             objects = bundle.read_json(s3, names.results_bucket, part["manifest"])["objects"]
             ledger.add_wanted(item["key"] for item in objects)
+        started, expect = datetime.fromisoformat(parts[0]["started"]), parts[0]["expect_sha256"]
         missing = sum(1 for _ in ledger.missing())
-        rewritten = ledger.rewritten(context["dag_run"].start_date)
+        rewritten = ledger.rewritten(started)
         found = list(difference.changes(difference.read_results(s3, names.results_bucket, rewritten)))
+        untouched = difference.read_results(s3, names.results_bucket, ledger.untouched(started)) if expect else ()
+        stale = sum(1 for _, result in untouched if result["model"]["sha256"] != expect)
     report = f"reports/{key}/difference.csv"
     s3.put_object(Bucket=names.results_bucket, Key=report, Body=difference.as_csv(found), ContentType="text/csv")
     transitions = difference.transitions(found)
@@ -183,6 +192,11 @@ def account(parts: list[dict[str, Any]]) -> dict[str, Any]:
     )
     if missing:
         fail(f"{missing} films have no answer; look at the backlog's dead-letter queue (the next run asks again)")
+    if stale:
+        fail(
+            f"{stale} films still have another model's answer; look at the backlog's dead-letter queue and for "
+            "model_refused in the function's log, then run this again"
+        )
     return {"changed": len(found), "transitions": transitions, "report": report}
 
 

@@ -139,7 +139,7 @@ def plan() -> dict[str, Any]:
         fail(str(refused))
     champion = pointer.read(s3, names.models_bucket)
     mark = fingerprint(found.digest, weights_digest, names.training_image, params)
-    own = job_name(context["dag_run"])
+    own = job_name(context["dag_run"], mark)
     earlier = None if params["force"] else _earlier_job(s3, names.models_bucket, mark)
     if earlier:
         headline(f"dataset, image and parameters are those of training job {earlier}: no GPU is paid for (see `force`)")
@@ -304,13 +304,17 @@ def promote(model: dict[str, Any], compared: str) -> dict[str, Any]:
     decision, _ = registry.status(client("sagemaker"), model["package_arn"])
     if decision != "Approved":
         fail(f"model {model['version']} is {decision}; only an approved model is promoted")
+    actor = f"airflow retrain {context['run_id']}"
     for _ in range(PROMOTION_ATTEMPTS):
         champion = pointer.read(s3, names.models_bucket)
+        if champion and _wrote(champion, model, actor):
+            headline(f"model {model['version']} serves as serial {champion.serial}: this run wrote it before")
+            return {"document": champion.document, "etag": champion.etag}
         reason = _compared(s3, model, champion)
         try:
             written = pointer.promote(
                 s3, names.models_bucket, champion, bundle=model["bundle"], package_arn=model["package_arn"],
-                version=model["version"], actor=f"airflow retrain {context['run_id']}", reason=reason,
+                version=model["version"], actor=actor, reason=reason,
             )  # fmt: skip
         except pointer.ChampionChanged as changed:
             headline(f"{changed}; comparing again")
@@ -318,6 +322,11 @@ def promote(model: dict[str, Any], compared: str) -> dict[str, Any]:
         headline(f"model {model['version']} serves as serial {written.serial}: {reason}")
         return {"document": written.document, "etag": written.etag}
     fail(f"the champion changed {PROMOTION_ATTEMPTS} times while model {model['version']} was compared with it")
+
+
+def _wrote(champion: pointer.Pointer, model: dict[str, Any], actor: str) -> bool:
+    """Whether this run has promoted the model already: the answer to its write was lost, or its task cleared."""
+    return champion.document["actor"] == actor and champion.document["bundle"]["sha256"] == model["bundle"]["sha256"]
 
 
 @task(retries=0)
@@ -344,11 +353,10 @@ def smoke_test(model: dict[str, Any]) -> float:
 @task(trigger_rule="one_failed", retries=5)
 def roll_back(model: dict[str, Any], promotion: dict[str, Any] | None) -> str:
     """Serve the previous model again after a failed smoke test, and reject the promoted one in the registry."""
-    if promotion is None:
-        skip("nothing was promoted: nothing to undo")
     context, names = get_current_context(), settings()
+    if promotion is None or _state(context, "smoke_test") != "failed":
+        skip("no smoke test of a promotion failed: nothing to undo")
     reason = f"smoke test of model {model['version']} failed in run {context['run_id']}"
-    registry.decide(client("sagemaker"), model["package_arn"], "Rejected", f"smoke: {reason}")
     promoted = pointer.Pointer(promotion["document"], promotion["etag"])
     try:
         restored = pointer.roll_back(
@@ -361,8 +369,16 @@ def roll_back(model: dict[str, Any], promotion: dict[str, Any] | None) -> str:
         line = "ROLLED BACK: no model served before, so none serves now"
         if restored:
             line = f"ROLLED BACK to model {restored.document['version']} as serial {restored.serial}"
+    registry.decide(client("sagemaker"), model["package_arn"], "Rejected", f"smoke: {reason}")
     headline(line)
     return line
+
+
+def _state(context: Any, task_id: str) -> str | None:
+    """The state of another task of this run. A cleared run keeps what its earlier tries have returned."""
+    run_id = context["run_id"]
+    states = context["ti"].get_task_states(dag_id=context["dag"].dag_id, task_ids=[task_id], run_ids=[run_id])
+    return states.get(run_id, {}).get(task_id)
 
 
 @task

@@ -86,7 +86,11 @@ class Api:
 
     def lists_dags(self) -> bool:
         """Whether all DAGs of the project have been parsed: a page that was opened earlier would stay empty."""
-        return {dag["dag_id"] for dag in self._call("GET", "/api/v2/dags?limit=100")["dags"]} >= set(DAGS)
+        try:
+            listed = self._call("GET", "/api/v2/dags?limit=100")["dags"]
+        except OSError:
+            return False
+        return {dag["dag_id"] for dag in listed} >= set(DAGS)
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run; return its id."""
@@ -233,8 +237,9 @@ class Watch:
             self._promoted(json.loads(pointer), first=self._pointer is None)
             self._pointer = pointer
         if self._report_at and time.monotonic() > self._report_at and self._answered():
-            self._report_at = None
-            self._api.trigger("report", {"days": 0, "min_films": 5})
+            with contextlib.suppress(OSError):  # a busy API server is asked again at the next look
+                self._api.trigger("report", {"days": 0, "min_films": 5})
+                self._report_at = None
         worklist = self._read("results_bucket", "reports/latest/worklist.html")
         if worklist and worklist != self._worklist:
             self._worklist = worklist
@@ -310,17 +315,21 @@ def watch(
     observer = Watch(aws, settings, api, console, home)
     if not observer.serving:
         console.print("no model serves yet: `retrain` trains the first one (a few minutes)")
-        train_first(api)
+        wait_for(lambda: train_first(api), running, logs)
     while True:
         check_alive(running, logs)
         observer.look()
         time.sleep(LOOK_SECONDS)
 
 
-def train_first(api: Api) -> None:
-    """Start `retrain` unless it runs already."""
-    if not any(run["state"] in ("queued", "running") for run in api.runs("retrain")):
-        api.trigger("retrain")
+def train_first(api: Api) -> bool:
+    """Start `retrain` unless it runs already; False while the API server is too busy to answer."""
+    try:
+        if not any(run["state"] in ("queued", "running") for run in api.runs("retrain")):
+            api.trigger("retrain")
+    except OSError:
+        return False
+    return True
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

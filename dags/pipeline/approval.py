@@ -11,6 +11,9 @@ from pipeline import registry
 from pipeline.clients import client
 from pipeline.outcome import fail, headline
 
+# Beyond the longest wait of the form (720 h); Airflow's own default would end a sensor after a week.
+LONGEST = timedelta(days=31)
+
 
 class ApprovalSensor(BaseSensorOperator):
     """Ends when the model package ``package_arn`` is approved; fails where it is refused or nobody decides in time.
@@ -22,7 +25,7 @@ class ApprovalSensor(BaseSensorOperator):
     template_fields = ("package_arn", "pending_since")
 
     def __init__(self, *, package_arn: Any, pending_since: Any, **kwargs: Any) -> None:
-        super().__init__(mode="reschedule", **kwargs)
+        super().__init__(mode="reschedule", timeout=LONGEST.total_seconds(), **kwargs)
         self.package_arn = package_arn
         self.pending_since = pending_since
 

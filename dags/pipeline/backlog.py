@@ -44,13 +44,13 @@ class Ledger:
         self._db.close()
 
     def add_uploads(self, objects: Iterable[dict[str, Any]]) -> None:
-        """Add a listing of the uploads bucket; folders, empty objects and golden films are left out."""
+        """Add a listing of the uploads bucket; folders and golden films are left out."""
         self._db.executemany(
             "INSERT OR REPLACE INTO upload VALUES (?, ?)",
             (
                 (o["Key"], o["LastModified"].timestamp())
                 for o in objects
-                if o["Size"] and not o["Key"].startswith(SMOKE_PREFIX)
+                if not (o["Key"].endswith("/") or o["Key"].startswith(SMOKE_PREFIX))
             ),
         )
 
@@ -101,6 +101,13 @@ class Ledger:
         """Yield wanted uploads whose result was written since ``since``."""
         yield from self._keys(
             "SELECT wanted.key FROM wanted JOIN result USING (key) WHERE result.modified >= :since ORDER BY wanted.key",
+            since=since.timestamp(),
+        )
+
+    def untouched(self, since: datetime) -> Iterator[str]:
+        """Yield wanted uploads whose result was last written before ``since``."""
+        yield from self._keys(
+            "SELECT wanted.key FROM wanted JOIN result USING (key) WHERE result.modified < :since ORDER BY wanted.key",
             since=since.timestamp(),
         )
 

@@ -12,12 +12,19 @@ from pipeline.clients import client
 from pipeline.outcome import fail
 from pipeline.settings import settings
 
+# Beyond the longest wait of the form (168 h); Airflow's own default would end a sensor after a week.
+LONGEST = timedelta(days=8)
+
 
 class DrainSensor(BaseSensorOperator):
-    """Ends when the backlog queue is empty; fails ``wait_hours`` (a parameter) after the run's start."""
+    """Ends when the backlog queue is empty; fails ``wait_hours`` (a parameter) after the run's start.
+
+    SQS' counts are approximate until about a minute after the last message was sent: an empty queue is believed only
+    ``settle_seconds`` (a parameter) after the first look.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(mode="reschedule", **kwargs)
+        super().__init__(mode="reschedule", timeout=LONGEST.total_seconds(), **kwargs)
 
     def execute(self, context: Any) -> Any:
         self.poke_interval = float(context["params"]["check_interval"])
@@ -31,4 +38,7 @@ class DrainSensor(BaseSensorOperator):
         self.log.info("headline: the backlog queue holds about %d messages", left)
         if left and datetime.now(UTC) > context["dag_run"].start_date + timedelta(hours=params["wait_hours"]):
             fail(f"the backlog queue still holds {left} messages after {params['wait_hours']:g} h")
-        return left == 0
+        if left or not params["settle_seconds"]:
+            return left == 0
+        first = context["ti"].get_first_reschedule_date(context)
+        return first is not None and datetime.now(UTC) >= first + timedelta(seconds=params["settle_seconds"])

@@ -83,6 +83,7 @@ def promote(
 def roll_back(s3: Any, bucket: str, promotion: Pointer, *, actor: str, reason: str) -> Pointer | None:
     """Undo ``promotion``: serve its predecessor again under a new serial, or none where there was none (None).
 
+    The withdrawn model is no ``previous``: a function that cannot load the restored one must not fall back to it.
     Raises ChampionChanged when another model was promoted since: then there is nothing to undo.
     """
     previous = promotion.document["previous"]
@@ -98,7 +99,7 @@ def roll_back(s3: Any, bucket: str, promotion: Pointer, *, actor: str, reason: s
         "actor": actor,
         "reason": reason,
         "promoted_at": _now(),
-        "previous": _served(promotion.document),
+        "previous": None,
     }
     return _write(s3, bucket, document, promotion.etag)
 

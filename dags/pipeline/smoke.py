@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import ClientError, HTTPClientError
+
 from pipeline.dataset import listing
 
 PREFIX = "_smoke/"
@@ -76,9 +78,17 @@ def run(
 
 def _ask(function: Any, places: Places, keys: list[str], model_sha256: str) -> None:
     objects = [{"bucket": places.uploads_bucket, "key": key} for key in keys]
+    unanswered = ""
     for _ in range(ATTEMPTS):
         payload = json.dumps({"objects": objects, "expect_sha256": model_sha256})
-        answer = function.invoke(FunctionName=places.function_name, Payload=payload.encode())
+        try:
+            answer = function.invoke(FunctionName=places.function_name, Payload=payload.encode())
+        except (ClientError, HTTPClientError) as error:
+            if isinstance(error, ClientError) and not _passing(error):
+                raise
+            unanswered = f"; the last call failed: {error}"
+            time.sleep(PAUSE_SECONDS)
+            continue
         body = json.loads(answer["Payload"].read() or b"null")
         if answer.get("FunctionError"):
             raise SmokeFailed(f"the function failed: {body.get('errorType')}: {body.get('errorMessage')}")
@@ -88,7 +98,13 @@ def _ask(function: Any, places: Places, keys: list[str], model_sha256: str) -> N
         if not objects:
             return
         time.sleep(PAUSE_SECONDS)
-    raise SmokeFailed(f"{len(objects)} golden films are unfinished after {ATTEMPTS} calls")
+    raise SmokeFailed(f"{len(objects)} golden films are unfinished after {ATTEMPTS} calls{unanswered}")
+
+
+def _passing(error: ClientError) -> bool:
+    """Throttles and faults of the service say nothing about the model."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status == 429 or status >= 500
 
 
 def _compare(s3: Any, places: Places, keys: dict[str, Golden], model_sha256: str, tolerance: float) -> float:

@@ -67,36 +67,42 @@ def _boolean(name: str, value: str | bool) -> bool:
 
 
 class JobLog:
-    """The lines that a training job has written to CloudWatch Logs, each given out once."""
+    """The lines that a training job has written to CloudWatch Logs, each given out once.
+
+    A job that spot capacity restarts has a stream for each start. The log is a courtesy: a refusal of it, said once,
+    ends no task, for the job goes on and is paid for.
+    """
 
     def __init__(self, job: str) -> None:
         self._job, self._logs = job, client("logs")
-        self._stream: str | None = None
-        self._token: dict[str, str] = {}
+        self._tokens: dict[str, dict[str, str]] = {}
+        self._refused = False
 
     def new_lines(self) -> list[str]:
         """Return the lines since the last call; none while the job has no log stream yet."""
-        if self._stream is None and not self._find_stream():
-            return []
+        lines: list[str] = []
+        try:
+            for stream in self._streams():
+                lines += self._new_lines_of(stream)
+        except self._logs.exceptions.ClientError as error:
+            if error_code(error) not in (*THROTTLED, "ResourceNotFoundException") and not self._refused:
+                self._refused = True
+                lines.append(f"the log of {self._job} cannot be read: {error}")
+        return lines
+
+    def _streams(self) -> list[str]:
+        found = self._logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._job}/")
+        return [stream["logStreamName"] for stream in found["logStreams"]]
+
+    def _new_lines_of(self, stream: str) -> list[str]:
         lines: list[str] = []
         while True:
-            page = self._logs.get_log_events(
-                logGroupName=LOG_GROUP, logStreamName=self._stream, startFromHead=True, **self._token
-            )
-            token = {"nextToken": page["nextForwardToken"]}
+            known = self._tokens.get(stream, {})
+            page = self._logs.get_log_events(logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **known)
+            self._tokens[stream] = {"nextToken": page["nextForwardToken"]}
             lines += [event["message"] for event in page["events"]]
-            if token == self._token or not page["events"]:
-                self._token = token
+            if self._tokens[stream] == known or not page["events"]:
                 return lines
-            self._token = token
-
-    def _find_stream(self) -> bool:
-        try:
-            streams = self._logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._job}/")
-        except self._logs.exceptions.ResourceNotFoundException:
-            return False
-        self._stream = next((stream["logStreamName"] for stream in streams["logStreams"]), None)
-        return self._stream is not None
 
 
 class TrainingOperator(SageMakerTrainingOperator):
@@ -156,6 +162,10 @@ class TrainingOperator(SageMakerTrainingOperator):
             suffix = "" if attempt == 1 else f"-{attempt}"
             name = wanted[: 63 - len(suffix)].rstrip("-") + suffix
             status = self._status(name)
+            while status == "Stopping":  # the last try was killed: its job ends within minutes and leaves no model
+                self.log.info("training job %s is stopping: waiting for its end", name)
+                time.sleep(self.check_interval)
+                status = self._status(name)
             if status is None or status in (*RUNNING, "Completed"):
                 return name, status
             self.log.info("training job %s is %s: trying the next name", name, status)

@@ -54,6 +54,11 @@ def test_folders_and_golden_films_are_no_uploads(ledger: Ledger) -> None:
     assert ledger.counts() == (0, 0)
 
 
+def test_an_empty_upload_waits_for_its_answer_too(ledger: Ledger) -> None:
+    ledger.add_uploads([obj("ward/aborted.png", 0, size=0)])
+    assert list(ledger.unanswered(NOON + timedelta(hours=1))) == ["ward/aborted.png"]
+
+
 def test_answers_of_another_model_are_outdated(ledger: Ledger) -> None:
     ledger.add_uploads([obj("old.png", -60), obj("new.png", -60), obj("early.png", -900)])
     ledger.add_results([obj(f"results/{key}.png.json", m) for key, m in (("old", -30), ("new", 30), ("early", -800))])

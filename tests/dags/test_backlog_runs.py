@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline import pointer
+from pipeline import pointer, submission
 
 pytestmark = pytest.mark.heavy
 FILMS = {"ward 1/a+b.jpeg": "NORMAL", "ward 1/ä.jpeg": "PNEUMONIA", "w/c.jpeg": "PNEUMONIA", "w/c.jpeg.bak": "NORMAL"}
-FAST = {"older_than_minutes": 0, "check_interval": 1}
+FAST = {"older_than_minutes": 0, "check_interval": 1, "settle_seconds": 0}
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,17 @@ def test_another_model_s_changes_are_reported(
     report = csv.DictReader(io.StringIO(aws.text("results_bucket", done.returned["account"]["report"])))
     assert changed
     assert {row["key"] for row in report} == changed
+
+
+def test_films_that_the_new_model_never_reached_fail_the_run(
+    aws: Any, run: Callable[..., Any], trained: Any, serve_variant: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_variant(trained, another_file=True)
+    counts = {"done": 0, "skipped": len(FILMS) + 1, "failed": 0}  # what a function says that refused the new model
+    monkeypatch.setattr(submission, "invoke", lambda *_: counts)
+    done = run("classify_backlog", {**FAST, "mode": "direct", "rescore": "all"})
+    assert (done.state, done.tasks["account"]) == ("failed", "failed")
+    assert any(f"{len(FILMS) + 1} films still have another model's answer" in line for line in done.headlines)
 
 
 def test_rescoring_since_a_date_needs_the_date(aws: Any, run: Callable[..., Any]) -> None:

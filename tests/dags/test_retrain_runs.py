@@ -176,7 +176,7 @@ def test_a_failed_smoke_test_rolls_back_and_rejects(
         aws.put("models_bucket", key, good)
     assert (done.state, done.tasks["smoke_test"], done.tasks["roll_back"]) == ("failed", "failed", "success")
     now = serving(aws)
-    assert (now["serial"], now["bundle"]) == (3, old["bundle"])
+    assert (now["serial"], now["bundle"], now["previous"]) == (3, old["bundle"], None)
     decision, reason = verdict(aws, trained)
     assert decision == "Rejected"
     assert reason.startswith("smoke:")
@@ -206,6 +206,21 @@ def test_of_two_promotions_the_later_compares_again(
     assert len(tries) == 2
     assert done.state == "success"
     assert (serving(aws)["serial"], serving(aws)["previous"]["serial"]) == (3, 2)
+
+
+def test_a_promotion_whose_answer_was_lost_is_smoke_tested_all_the_same(
+    aws: Any, run: Callable[..., Any], small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = pointer.promote
+
+    def unheard(*args: Any, **kwargs: Any) -> pointer.Pointer:
+        original(*args, **kwargs)
+        raise pointer.ChampionChanged("412: botocore asked a second time")
+
+    monkeypatch.setattr(pointer, "promote", unheard)
+    done = run("retrain", small)
+    assert (done.state, done.tasks["promote"], done.tasks["smoke_test"]) == ("success", "success", "success")
+    assert serving(aws)["serial"] == 1
 
 
 def test_a_deferred_job_ends_the_task_and_a_strange_archive_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -10,7 +11,11 @@ from itertools import count
 from typing import Any
 
 import pytest
-from pipeline.training import TrainingFailed, TrainingOperator, settle
+from botocore.stub import Stubber
+from moto.sagemaker.models import sagemaker_backends
+from pipeline.training import LOG_GROUP, JobLog, TrainingFailed, TrainingOperator, settle
+
+from local_aws.server import ACCOUNT, REGION
 
 pytestmark = pytest.mark.heavy
 NUMBER = count(1)
@@ -71,6 +76,40 @@ def test_a_metric_that_is_no_number_does_not_lose_the_job(operator: Callable[[st
     }
     done = operator("quick")._outcome(description, reused=False)
     assert json.loads(json.dumps(done, allow_nan=False))["metrics"] == {"tune:auroc": None, "tune:loss": 0.5}
+
+
+def test_a_job_that_a_killed_try_is_stopping_is_waited_for_and_not_adopted(
+    aws: Any, slow_job: str, operator: Callable[[str], TrainingOperator]
+) -> None:
+    job = sagemaker_backends[ACCOUNT][REGION].training_jobs[slow_job]
+    job.training_job_status = "Stopping"
+    stopped = later(2, lambda: setattr(job, "training_job_status", "Stopped"))
+    assert operator("quick").execute({})["job"] == f"{slow_job}-2"
+    stopped.join()
+    job.training_job_status = "InProgress"  # so that the fixture stops it for good
+
+
+def test_a_log_that_may_not_be_read_ends_no_task(aws: Any) -> None:
+    log = JobLog("cxr-unreadable")
+    with Stubber(log._logs) as refusing:
+        for _ in range(2):
+            refusing.add_client_error("describe_log_streams", "AccessDeniedException", "no", http_status_code=400)
+        first, second = log.new_lines(), log.new_lines()
+    assert len(first) == 1 and "cannot be read" in first[0] and second == []
+
+
+def test_a_job_started_twice_by_spot_is_read_from_both_streams(aws: Any) -> None:
+    logs, log = aws.client("logs"), JobLog("cxr-spot")
+    with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(logGroupName=LOG_GROUP)
+    told = []
+    for start in (1, 2):
+        stream = {"logGroupName": LOG_GROUP, "logStreamName": f"cxr-spot/algo-1-{start}"}
+        logs.create_log_stream(**stream)
+        event = {"timestamp": int(time.time() * 1000), "message": f"start {start}"}
+        logs.put_log_events(**stream, logEvents=[event])
+        told += log.new_lines()
+    assert told == ["start 1", "start 2"]
 
 
 def test_a_completed_job_is_reused(aws: Any, name: str, operator: Callable[[str], TrainingOperator]) -> None:

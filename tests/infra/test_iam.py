@@ -21,6 +21,7 @@ PLACES = {
     "other-function": f"arn:aws:lambda:{R}:{A}:function:payroll",
     "log": f"arn:aws:logs:{R}:{A}:log-group:/aws/lambda/cxr-classify:log-stream:2026/11/22/[$LATEST]ab",
     "other-log": f"arn:aws:logs:{R}:{A}:log-group:/aws/lambda/payroll:log-stream:x",
+    "job-logs": f"arn:aws:logs:{R}:{A}:log-group:/aws/sagemaker/TrainingJobs:log-stream:",
     "job-log": f"arn:aws:logs:{R}:{A}:log-group:/aws/sagemaker/TrainingJobs:log-stream:cxr-20261122/algo-1",
     "other-job-log": f"arn:aws:logs:{R}:{A}:log-group:/aws/sagemaker/TrainingJobs:log-stream:payroll/algo-1",
     "training-image": f"arn:aws:ecr:{R}:{A}:repository/cxr-training",
@@ -102,7 +103,7 @@ ALLOWED = {
         sagemaker:UpdateModelPackage package
         sagemaker:DescribeModelPackage package
         sagemaker:ListModelPackages package
-        logs:DescribeLogStreams job-log
+        logs:DescribeLogStreams job-logs
         logs:GetLogEvents job-log
         s3:ListBucket datasets
         s3:ListBucket uploads
