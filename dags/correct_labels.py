@@ -1,8 +1,9 @@
 """Turn a radiologist's corrections into a new dataset version, ready for the next retraining.
 
 `new_version` copies the dataset to its next version (`datasets/x/` -> `datasets/x-v2/`) and adds the corrected films to
-its train split. The test split stays; an upload that is a test film is left out. When it fails, the message names the
-lines that cannot be used, and nothing was written. Full guide: docs/airflow.md.
+its train split. The test split stays; an upload that is a test film is left out; a film that was in the other class is
+there no more. When it fails, the message names what cannot be used, and nothing was written; an interrupted run is
+completed by another one with the same corrections. Full guide: docs/airflow.md.
 """
 
 from __future__ import annotations
@@ -59,16 +60,21 @@ def new_version() -> dict[str, Any]:
         content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     base = params["dataset"] or dataset.current(s3, names.datasets_bucket)
     try:
-        made = corrections.make_version(
-            s3, names.datasets_bucket, names.uploads_bucket, base, corrections.read(content)
-        )
+        made = corrections.make_version(s3, names, base, corrections.read(content))
     except corrections.CorrectionsRefused as refused:
         fail(f"no new dataset version: {refused}")
     if params["use_it"]:
         dataset.make_current(s3, names.datasets_bucket, made.prefix)
-    left = f"; left out, for they are test films: {', '.join(made.test_films)}" if made.test_films else ""
-    headline(f"{made.prefix}: {made.copied} films of {base} and {made.added} corrected ones{left}")
+    headline(f"{made.prefix}: {made.copied} films of {base} and {made.added} corrected ones{_more(made)}")
     return {**asdict(made), "test_films": list(made.test_films)}
+
+
+def _more(made: corrections.Version) -> str:
+    """Say what is not in every new version."""
+    moved = f"; moved out of the other class: {made.moved}" if made.moved else ""
+    there = f"; there from an interrupted run: {made.there}" if made.there else ""
+    left = f"; left out, for they are test films: {', '.join(made.test_films)}" if made.test_films else ""
+    return moved + there + left
 
 
 correct_labels()

@@ -6,13 +6,13 @@ serves. Completed training jobs are kept with their artifacts, so that unchanged
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 from local_aws import training_record
 from local_aws.server import ACCOUNT, REGION, LocalAWS
@@ -25,6 +25,7 @@ KEPT = {
 }
 DROPPED = re.compile("^_smoke/|^training/[^/]+/checkpoints/")
 POINTER = "models/current.json"
+INDEX = "index.json"  # {alias of the bucket: {file: key}}
 RECORD = ("ModelPackageDescription", "InferenceSpecification", "ModelMetrics", "CustomerMetadataProperties")
 DECISION = ("ModelApprovalStatus", "ApprovalDescription")
 
@@ -34,12 +35,15 @@ def save(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> None:
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     objects = aws.objects()
+    index: dict[str, dict[str, str]] = {alias: {} for alias in KEPT}
     for alias, prefixes in KEPT.items():
         (fresh / alias).mkdir(parents=True)
         for key in (key for prefix in prefixes for key in objects.keys(settings[alias], prefix)):
             content = objects.read(settings[alias], key)
             if content is not None and not DROPPED.search(key):
+                index[alias][_file_name(key)] = key
                 (fresh / alias / _file_name(key)).write_bytes(content)
+    (fresh / INDEX).write_text(json.dumps(index, indent=2))
     packages = [_package(aws, arn) for arn in _packages(aws, settings["model_package_group"])]
     (fresh / "packages.json").write_text(json.dumps(packages, indent=2))
     (fresh / "jobs.json").write_text(training_record.dump(ACCOUNT, REGION))
@@ -48,9 +52,14 @@ def save(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> None:
 
 
 def restore(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> bool:
-    """Put back what `save` wrote; whether there was anything."""
+    """Put back what `save` wrote; whether there was anything. Raises RuntimeError where its index is missing."""
     if not folder.is_dir():
         return False
+    if not (folder / INDEX).is_file():
+        raise RuntimeError(
+            f"{folder} has no {INDEX}: an older version kept its files under other names; move the folder away, "
+            "and the next start is a first one"
+        )
     sagemaker, s3 = aws.client("sagemaker"), aws.client("s3")
     for package in json.loads((folder / "packages.json").read_text()):
         group = settings["model_package_group"]
@@ -58,11 +67,10 @@ def restore(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> bool:
         sagemaker.update_model_package(ModelPackageArn=arn, **package["decision"])
     training_record.load(ACCOUNT, REGION, (folder / "jobs.json").read_text())
     versions: dict[str, str] = {}
-    for alias in KEPT:
-        for path in sorted((folder / alias).iterdir()):
-            key, body = unquote(path.name), path.read_bytes()
+    for alias, keys in json.loads((folder / INDEX).read_text()).items():
+        for file, key in keys.items():
             if (alias, key) != ("models_bucket", POINTER):
-                answer = s3.put_object(Bucket=settings[alias], Key=key, Body=body)
+                answer = s3.put_object(Bucket=settings[alias], Key=key, Body=(folder / alias / file).read_bytes())
                 versions[f"{alias}/{key}"] = answer["VersionId"]
         pointer = folder / alias / _file_name(POINTER)
         if alias == "models_bucket" and pointer.exists():
@@ -96,5 +104,5 @@ def _package(aws: LocalAWS, arn: str) -> dict[str, Any]:
 
 
 def _file_name(key: str) -> str:
-    """A key as one file name; keys are at most 1,024 bytes, and those of films far below a file system's 255."""
-    return quote(key, safe="")
+    """A key as one file name: a key has up to 1,024 bytes of any alphabet, a file system's name 255."""
+    return hashlib.sha256(key.encode()).hexdigest()

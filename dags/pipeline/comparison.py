@@ -1,20 +1,24 @@
 """A challenger replaces the champion only if, on the same test films, it is shown not to be worse.
 
 The training job scores the champion it was given; where another model serves by now, the two models' kept predictions
-are compared here by the same paired bootstrap over patients.
+are compared here by a paired bootstrap over patients with the same bound. A patient is what a film's name says:
+predictions.csv carries no other id, while the training job also knows patients.csv and byte-identical films.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import random
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 RESAMPLES = 2000
+LOWER_PERCENTILE = 5.0  # one-sided 95 %, as in the training job
 PATIENT = re.compile(r"(person\d+)_|((?:NORMAL2-)?IM-\d+)-")  # Kaggle's file names
 
 
@@ -24,7 +28,7 @@ class NotComparable(Exception):
 
 @dataclass(frozen=True)
 class Margins:
-    """How much worse the lower bound (2.5 %) of a difference may be: negative numbers."""
+    """How much worse the lower bound (one-sided 95 %) of a difference may be: negative numbers."""
 
     auroc: float
     balanced_accuracy: float
@@ -76,7 +80,8 @@ def worse(noninferiority: dict[str, Any], margins: Margins) -> list[str]:
 def noninferiority(champion: Scored, challenger: Scored, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
     """Compare two models on the same films by a paired bootstrap over patients, in metrics.json's form.
 
-    Raises NotComparable where the films or their labels differ.
+    ``lower`` is the one-sided 95 % bound of each difference (challenger - champion). Raises NotComparable where the
+    films or their labels differ.
     """
     if champion.labels != challenger.labels:
         raise NotComparable(
@@ -102,7 +107,7 @@ def noninferiority(champion: Scored, challenger: Scored, resamples: int = RESAMP
             drawn.append(difference)
     if value is None or not drawn:
         raise NotComparable("the test films hold one class only")
-    lower = [sorted(column)[int(0.025 * len(drawn))] for column in zip(*drawn, strict=True)]
+    lower = [_percentile(column, LOWER_PERCENTILE) for column in zip(*drawn, strict=True)]
     names = ("delta_auroc", "delta_balanced_accuracy")
     return {
         **{name: {"value": v, "lower": low} for name, v, low in zip(names, value, lower, strict=True)},
@@ -110,8 +115,16 @@ def noninferiority(champion: Scored, challenger: Scored, resamples: int = RESAMP
     }
 
 
+def _percentile(values: Iterable[float], percent: float) -> float:
+    """Percentile with linear interpolation between the two nearest values, as numpy's."""
+    ordered = sorted(values)
+    place = percent / 100 * (len(ordered) - 1)
+    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return below + (place - math.floor(place)) * (above - below)
+
+
 def _patient(file: str) -> str:
-    """Patient of a film, as the training job groups them (a name that fits no pattern is its own patient)."""
+    """Patient of a film by its name, as the training job reads it (one that fits no pattern is its own patient)."""
     found = PATIENT.match(file.rpartition("/")[2])
     return found[1] or found[2] if found else file
 

@@ -1,6 +1,8 @@
 """A reader's corrections become films of a new dataset version; the old version and the test split stay as they are.
 
-A corrected film that is one of the test films (same size and ETag) is refused: it would leak into the training.
+Films are the same where their bytes are: by sha256, for the ETag of an encrypted object says nothing of its content. A
+corrected film that is one of the test films is left out: it would leak into the training. One that the train split has
+in the other class leaves that class. complete.json is written last; the same corrections complete a version without it.
 """
 
 from __future__ import annotations
@@ -8,23 +10,28 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 from pipeline.clients import error_code
-from pipeline.dataset import CLASSES, listing
+from pipeline.dataset import CLASSES, COMPLETE, PATIENT_LIST, listing
+from pipeline.difference import read_results
+from pipeline.settings import Settings
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 THREADS = 16
-AT_ONCE = 1000  # copies in flight
 VERSION = re.compile(r"(?P<stem>.*?)(?:-v(?P<number>\d+))?/")
 
 
 class CorrectionsRefused(Exception):
-    """corrections.csv cannot be used; the text names the lines."""
+    """No new version can be made; the text names the lines, films or prefix, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,23 @@ def read(content: bytes) -> list[Correction]:
 
 def next_version(dataset: str) -> str:
     """Return the prefix of the version after ``dataset``: datasets/x/ -> datasets/x-v2/ -> datasets/x-v3/."""
+    stem, number = _numbered(dataset)
+    return f"{stem}-v{number + 1}/"
+
+
+def previous_version(dataset: str) -> str | None:
+    """Return the prefix of the version before ``dataset``, None for a first one."""
+    stem, number = _numbered(dataset)
+    if number < 2:
+        return None
+    return f"{stem}/" if number == 2 else f"{stem}-v{number - 1}/"
+
+
+def _numbered(dataset: str) -> tuple[str, int]:
     match = VERSION.fullmatch(dataset)
     if match is None:
         raise CorrectionsRefused(f"{dataset!r} is no dataset prefix")
-    return f"{match['stem']}-v{int(match['number'] or 1) + 1}/"
+    return match["stem"], int(match["number"] or 1)
 
 
 def film_name(key: str) -> str:
@@ -72,65 +92,215 @@ def film_name(key: str) -> str:
     return f"{stem}-{digest}.{suffix}" if dot else f"{suffix}-{digest}"
 
 
+def with_new_paths(patient_list: bytes, moved: dict[str, str]) -> bytes:
+    """Let the rows of patients.csv name the moved films where they lie now, so that they keep their patient."""
+    reader, text = csv.DictReader(io.StringIO(patient_list.decode("utf-8-sig"))), io.StringIO()
+    writer = csv.DictWriter(text, reader.fieldnames or (), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in reader:
+        file = (row.get("file") or "").strip()
+        writer.writerow({**row, "file": moved.get(file, file)})
+    return text.getvalue().encode()
+
+
+@dataclass(frozen=True)
+class Film:
+    """An object in S3, as it was when it was listed."""
+
+    bucket: str
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+    @classmethod
+    def of(cls, bucket: str, key: str, size: int, said: dict[str, Any]) -> Film:
+        return cls(bucket, key, size, said["ETag"].strip('"'), said["LastModified"])
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A film that a reader gave a label."""
+
+    film: Film
+    label: str
+    sha256: str
+
+    @property
+    def path(self) -> str:
+        """Where it lies in the new version."""
+        return f"train/{self.label}/{film_name(self.film.key)}"
+
+
 @dataclass(frozen=True)
 class Version:
-    """What a new dataset version holds beyond the old one."""
+    """What a new dataset version holds of the old one, and beyond it.
+
+    moved: films of the old version that were left out, being corrected to the other class. there: films that an
+    interrupted run had copied already. test_films: corrections that were left out.
+    """
 
     prefix: str
     copied: int
     added: dict[str, int]
+    moved: int
+    there: int
     test_films: tuple[str, ...]
 
 
-def make_version(
-    s3: Any, datasets_bucket: str, uploads_bucket: str, base: str, corrections: list[Correction]
-) -> Version:
+def make_version(s3: Any, names: Settings, base: str, corrections: list[Correction]) -> Version:
     """Copy ``base`` to its next version and add the corrected films to its train split.
 
-    Nothing is written unless every corrected film exists. Raises CorrectionsRefused.
+    Nothing is written unless every corrected film can be used. Raises CorrectionsRefused.
     """
-    target = next_version(base)
-    if next(listing(s3, datasets_bucket, target), None):
-        raise CorrectionsRefused(f"s3://{datasets_bucket}/{target} exists already; correct that version instead")
-    tests = {(o["Size"], o["ETag"]) for o in listing(s3, datasets_bucket, f"{base}test/")}
-    if not tests:
-        raise CorrectionsRefused(f"s3://{datasets_bucket}/{base} holds no dataset: there is no test/ in it")
-    added, leaked, missing = [], [], []
-    for correction in corrections:
-        identity = _identity(s3, uploads_bucket, correction.key)
-        if identity is None:
-            missing.append(correction.key)
-        elif identity in tests:
-            leaked.append(correction.key)
-        else:
-            added.append(correction)
+    bucket, target = names.datasets_bucket, next_version(base)
+    there = _films(s3, bucket, target)
+    if COMPLETE in there:
+        raise CorrectionsRefused(f"s3://{bucket}/{target} exists already; correct that version instead")
+    films = _films_of_base(s3, bucket, base)
+    uploads = _uploads(s3, names, corrections)
+    digests = _digests(s3, films, {upload.film.size for upload in uploads})
+    tested = {digest for path, digest in digests.items() if path.startswith("test/")}
+    added = [upload for upload in uploads if upload.sha256 not in tested]
+    moved = _relabelled(digests, added)
+    old = {path: film for path, film in films.items() if path not in moved}
+    new = {upload.path: upload.film for upload in added}
+    already = _copy(s3, bucket, target, old | new, there)
+    if moved and PATIENT_LIST in old:
+        listed = s3.get_object(Bucket=bucket, Key=base + PATIENT_LIST)["Body"].read()
+        s3.put_object(Bucket=bucket, Key=target + PATIENT_LIST, Body=with_new_paths(listed, moved))
+    made = Version(
+        target,
+        copied=len(old.keys() - new.keys()),
+        added={label: sum(upload.label == label for upload in added) for label in CLASSES},
+        moved=len(moved),
+        there=already,
+        test_films=tuple(upload.film.key for upload in uploads if upload.sha256 in tested),
+    )
+    mark = {"base": base, "copied": made.copied, "added": made.added, "moved": made.moved}
+    s3.put_object(Bucket=bucket, Key=target + COMPLETE, Body=json.dumps(mark).encode())
+    return made
+
+
+def _films(s3: Any, bucket: str, prefix: str) -> dict[str, Film]:
+    """Return every object under ``prefix`` by its path below it."""
+    return {
+        item["Key"][len(prefix) :]: Film.of(bucket, item["Key"], item["Size"], item)
+        for item in listing(s3, bucket, prefix)
+    }
+
+
+def _films_of_base(s3: Any, bucket: str, base: str) -> dict[str, Film]:
+    """Return the films of a whole dataset; half a version, copied once more, would pass for a whole one."""
+    films, before = _films(s3, bucket, base), previous_version(base)
+    if films and before and COMPLETE not in films:
+        raise CorrectionsRefused(
+            f"s3://{bucket}/{base} lacks {COMPLETE}: its copy was interrupted. Run its corrections on {before} again; "
+            f"that completes it. (If it was uploaded whole under this name, put a file {COMPLETE} beside its train/.)"
+        )
+    if not any(path.startswith("test/") for path in films):
+        raise CorrectionsRefused(f"s3://{bucket}/{base} holds no dataset: there is no test/ in it")
+    films.pop(COMPLETE, None)
+    return films
+
+
+def _uploads(s3: Any, names: Settings, corrections: list[Correction]) -> list[Upload]:
+    """Return the corrected films with the digests that their results tell, or that their bytes have."""
+    labels = {correction.key: correction.label for correction in corrections}
+    found = {film.key: film for film in _each(lambda key: _head(s3, names.uploads_bucket, key), labels) if film}
+    missing = [key for key in labels if key not in found]
     if missing:
         raise CorrectionsRefused(f"not in the uploads bucket: {', '.join(missing)}")
-    copies = ((datasets_bucket, o["Key"], target + o["Key"][len(base) :]) for o in listing(s3, datasets_bucket, base))
-    copied = _copy(s3, datasets_bucket, copies)
-    films = ((uploads_bucket, c.key, f"{target}train/{c.label}/{film_name(c.key)}") for c in added)
-    _copy(s3, datasets_bucket, films)
-    labels = {label: sum(c.label == label for c in added) for label in CLASSES}
-    return Version(target, copied, labels, tuple(leaked))
+    results = {
+        key: result
+        for key, result in read_results(s3, names.results_bucket, found)
+        if result["image"]["etag"] == found[key].etag
+    }
+    unreadable = [key for key, result in results.items() if result["status"] == "unreadable"]
+    if unreadable:
+        raise CorrectionsRefused(
+            f"unreadable, says the result: {', '.join(unreadable)}; no model can be trained on such a file: take its "
+            "line out, or upload it anew and wait for its result"
+        )
+
+    def upload(film: Film) -> Upload:
+        known = results.get(film.key)
+        return Upload(film, labels[film.key], known["image"]["sha256"] if known else _sha256(s3, film))
+
+    uploads = _each(upload, found.values())
+    _refuse_two_labels(uploads)
+    return uploads
 
 
-def _identity(s3: Any, bucket: str, key: str) -> tuple[int, str] | None:
+def _refuse_two_labels(uploads: list[Upload]) -> None:
+    first: dict[str, Upload] = {}
+    for upload in uploads:
+        other = first.setdefault(upload.sha256, upload)
+        if other.label != upload.label:
+            raise CorrectionsRefused(
+                f"{other.film.key} ({other.label}) and {upload.film.key} ({upload.label}) are the same film, byte for "
+                "byte; decide which label is right, take the other line out"
+            )
+
+
+def _head(s3: Any, bucket: str, key: str) -> Film | None:
     try:
         head = s3.head_object(Bucket=bucket, Key=key)
     except s3.exceptions.ClientError as error:
         if error_code(error) in ("404", "NoSuchKey"):
             return None
         raise
-    return head["ContentLength"], head["ETag"]
+    return Film.of(bucket, key, head["ContentLength"], head)
 
 
-def _copy(s3: Any, target_bucket: str, copies: Iterator[tuple[str, str, str]]) -> int:
-    def copy(source: tuple[str, str, str]) -> None:
-        bucket, key, target = source
-        s3.copy_object(Bucket=target_bucket, Key=target, CopySource={"Bucket": bucket, "Key": key})
+def _digests(s3: Any, films: dict[str, Film], sizes: set[int]) -> dict[str, str]:
+    """Return the sha256 of each train and test film of one of these sizes; films of other sizes are not read."""
+    alike = [path for path, film in films.items() if film.size in sizes and path.startswith(("train/", "test/"))]
+    return dict(zip(alike, _each(lambda path: _sha256(s3, films[path]), alike), strict=True))
 
-    done = 0
+
+def _sha256(s3: Any, film: Film) -> str:
+    digest = hashlib.sha256()
+    for chunk in s3.get_object(Bucket=film.bucket, Key=film.key)["Body"].iter_chunks(2**20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _relabelled(digests: dict[str, str], uploads: list[Upload]) -> dict[str, str]:
+    """Return the train films that lie in another class than a reader chose for their bytes, with their new paths."""
+    chosen = {upload.sha256: upload for upload in uploads}
+    return {
+        path: chosen[digest].path
+        for path, digest in digests.items()
+        if digest in chosen
+        and path.startswith(tuple(f"train/{label}/" for label in CLASSES if label != chosen[digest].label))
+    }
+
+
+def _copy(s3: Any, bucket: str, target: str, films: dict[str, Film], there: dict[str, Film]) -> int:
+    """Copy what ``there`` lacks or holds of an older state; return how many films needed no copy."""
+    strangers = sorted(there.keys() - films.keys())
+    if strangers:
+        raise CorrectionsRefused(
+            f"s3://{bucket}/{target} holds {len(strangers)} objects that these corrections do not make, {strangers[0]} "
+            "first: a run with other corrections was interrupted, or another dataset has this name. Run those again "
+            "first, or delete what nobody needs"
+        )
+    stale = [
+        path
+        for path, film in films.items()
+        if path not in there or there[path].size != film.size or there[path].modified < film.modified
+    ]
+
+    def copy(path: str) -> None:
+        source = {"Bucket": films[path].bucket, "Key": films[path].key}
+        s3.copy_object(Bucket=bucket, Key=target + path, CopySource=source)
+
+    _each(copy, stale)
+    return len(films) - len(stale)
+
+
+def _each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return what ``function`` makes of every item; ``THREADS`` at a time."""
     with ThreadPoolExecutor(THREADS) as pool:
-        while part := list(islice(copies, AT_ONCE)):
-            done += sum(1 for _ in pool.map(copy, part))
-    return done
+        return list(pool.map(function, items))

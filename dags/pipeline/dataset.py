@@ -1,6 +1,7 @@
 """A dataset is judged by its listing, before a GPU is paid for: no film is opened here.
 
-The digest covers name, size and ETag of every film, so that it changes with any film and costs one listing.
+The digest covers name, size and ETag of every film and of patients.csv, by which the training job cuts the splits: it
+changes with any of them and costs one listing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pipeline.clients import error_code
 CLASSES = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "test")
 FILM_SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm", ".dicom")
-
+PATIENT_LIST = "patients.csv"
+COMPLETE = "complete.json"  # written last into a corrected version
 
 CURRENT = "datasets/current.json"
 FIRST = "datasets/chest_xray/"
@@ -43,18 +45,25 @@ def listing(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def read_listing(prefix: str, objects: Iterable[dict[str, Any]]) -> Dataset:
-    """Count the films of each split and class and digest their names, sizes and ETags; junk is counted, not read."""
-    dataset, films = Dataset(prefix), []
+    """Count the films of each split and class; digest the names, sizes and ETags of films and patients.csv.
+
+    Junk is counted, not read.
+    """
+    dataset, lines = Dataset(prefix), []
     for item in objects:
         relative = item["Key"][len(prefix) :]
+        line = f"{relative}\t{item['Size']}\t{item['ETag']}\n"
+        if relative == PATIENT_LIST:
+            lines.append(line)
+            continue
         junk = _junk(relative, item["Size"])
         if junk:
             dataset.ignored[junk] = dataset.ignored.get(junk, 0) + 1
             continue
         split, label, _ = relative.split("/")
         dataset.counts[split][label] += 1
-        films.append(f"{relative}\t{item['Size']}\t{item['ETag']}\n")
-    dataset.digest = hashlib.sha256("".join(sorted(films)).encode()).hexdigest()
+        lines.append(line)
+    dataset.digest = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
     return dataset
 
 
@@ -63,8 +72,10 @@ def _junk(relative: str, size: int) -> str | None:
     parts = relative.split("/")
     if size == 0:
         return "empty object"
-    if "__MACOSX" in parts or parts[-1].startswith(".") or parts[-1] in ("Thumbs.db", "patients.csv"):
-        return "not a film (__MACOSX, dot file, Thumbs.db, patients.csv)"
+    if "__MACOSX" in parts or parts[-1].startswith(".") or parts[-1] in ("Thumbs.db", PATIENT_LIST):
+        return "not a film (__MACOSX, dot file, Thumbs.db, patients.csv below the root)"
+    if relative == COMPLETE:
+        return "complete.json (the mark of a corrected version)"
     if parts[0] == "val":
         return "val/ (16 films, not used)"
     if parts[0] == "chest_xray":

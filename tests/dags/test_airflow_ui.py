@@ -15,6 +15,8 @@ from local_aws import airflow_state, airflow_ui
 from local_aws.processes import Children
 from local_aws.server import ACCOUNT, REGION, PortTaken
 
+LONG_KEY = "ж" * 150  # 300 bytes of UTF-8, 900 percent-encoded; a file name has at most 255
+
 
 def test_a_taken_port_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
@@ -55,6 +57,7 @@ def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_p
     from pipeline.training import TrainingOperator
 
     aws.empty("models_bucket", pointer.KEY)
+    aws.put("uploads_bucket", LONG_KEY, b"no film")
     for bucket in ("uploads_bucket", "models_bucket"):
         aws.put(bucket, "models/j/bundle.json" if bucket == "models_bucket" else "ward 1/ä.jpeg", b"{}")
     s3, sagemaker = aws.client("s3"), aws.client("sagemaker")
@@ -86,6 +89,7 @@ def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_p
     assert airflow_state.restore(aws.local, aws.settings, tmp_path / "aws")
 
     assert aws.text("uploads_bucket", "ward 1/ä.jpeg") == "{}"
+    assert aws.text("uploads_bucket", LONG_KEY) == "no film"
     restored = pointer.read(s3, aws.settings["models_bucket"])
     version = restored.document["bundle"]["version_id"]
     body = s3.get_object(Bucket=aws.settings["models_bucket"], Key="models/j/bundle.json", VersionId=version)["Body"]
@@ -99,6 +103,23 @@ def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_p
     assert registry.status(sagemaker, again) == ("Approved", "good")
     aws.empty("models_bucket", "models/")
     aws.empty("uploads_bucket", "")
+
+
+@pytest.mark.heavy
+def test_a_key_longer_than_a_file_name_is_kept_in_each_bucket_that_has_it(aws: Any, tmp_path: Path) -> None:
+    for bucket in ("uploads_bucket", "datasets_bucket"):
+        aws.put(bucket, LONG_KEY, bucket.encode())
+    airflow_state.save(aws.local, aws.settings, tmp_path / "aws")
+    index = json.loads((tmp_path / "aws" / airflow_state.INDEX).read_text())
+    for bucket in ("uploads_bucket", "datasets_bucket"):
+        (file,) = (file for file, key in index[bucket].items() if key == LONG_KEY)
+        assert (tmp_path / "aws" / bucket / file).read_bytes() == bucket.encode()
+        aws.empty(bucket, LONG_KEY)
+
+
+def test_a_folder_of_an_older_version_is_named_and_not_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=f"{tmp_path} has no index.json: .* move the folder away"):
+        airflow_state.restore(None, {}, tmp_path)  # type: ignore[arg-type]
 
 
 def test_nothing_kept_is_nothing_restored(tmp_path: Path) -> None:

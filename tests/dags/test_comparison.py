@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from pipeline import comparison
 from pipeline.comparison import Margins, NotComparable, Scored, worse
@@ -70,9 +71,32 @@ def test_one_class_alone_is_not_comparable() -> None:
     "file",
     ["test/PNEUMONIA/person12_virus_3.jpeg", "test/NORMAL/IM-0115-0001.jpeg", "NORMAL2-IM-7-1.jpeg", "x-rays.png"],
 )
-def test_patients_are_grouped_as_the_training_job_groups_them(file: str) -> None:
+def test_a_name_says_the_patient_that_the_training_job_reads_from_it(file: str) -> None:
     from training_job.patients import patient_of
 
     known = patient_of(file)
     name = file.rpartition("/")[2]
     assert comparison._patient(file) == (file if known == name else known)
+
+
+def test_a_percentile_is_numpy_s() -> None:
+    values = [random.Random(3).gauss(0, 1) for _ in range(7)] + [0.25, -4.0]
+    for percent in (0.0, 5.0, 37.5, 100.0):
+        assert comparison._percentile(values, percent) == pytest.approx(np.percentile(values, percent))
+
+
+@pytest.mark.heavy
+def test_the_bounds_are_those_of_the_training_job() -> None:
+    from training_job import champion
+
+    old, new = scored(0.3, films=400), scored(0.35, films=400, seed=2)
+    files = sorted(old.films)
+    sides = [(np.array([s.films[file][1] for file in files]), s.threshold) for s in (old, new)]
+    patients = [comparison._patient(file) for file in files]
+    job = champion.noninferiority(np.array([int(old.labels[file]) for file in files]), patients, *sides)
+    dag = comparison.noninferiority(old, new)
+    assert comparison.LOWER_PERCENTILE == champion.LOWER_PERCENTILE
+    for name in ("delta_auroc", "delta_balanced_accuracy"):
+        assert dag[name]["value"] == pytest.approx(job[name]["value"])
+        width = job[name]["value"] - job[name]["lower"]
+        assert dag[name]["lower"] == pytest.approx(job[name]["lower"], abs=0.1 * width)  # each drew its own resamples

@@ -33,7 +33,8 @@ def test_films_are_counted_by_split_and_class() -> None:
     "key",
     [
         "__MACOSX/train/NORMAL/._1.jpeg", "train/NORMAL/.DS_Store", "train/NORMAL/Thumbs.db", "val/NORMAL/1.jpeg",
-        "train/OTHER/1.jpeg", "train/NORMAL/deep/1.jpeg", "readme.txt", "train/NORMAL/notes.txt", "patients.csv",
+        "train/OTHER/1.jpeg", "train/NORMAL/deep/1.jpeg", "readme.txt", "train/NORMAL/notes.txt",
+        "train/patients.csv", "complete.json",
     ],
 )  # fmt: skip
 def test_junk_is_counted_and_not_read(key: str) -> None:
@@ -67,3 +68,11 @@ def test_the_digest_changes_with_any_film_and_not_with_the_order() -> None:
     changed[4]["ETag"] = '"other"'
     assert read_listing(PREFIX, changed).digest != base
     assert read_listing(PREFIX, films()[1:]).digest != base
+
+
+def test_the_digest_changes_with_the_patient_list_which_is_no_junk() -> None:
+    without = read_listing(PREFIX, films())
+    listed = read_listing(PREFIX, [*films(), one("patients.csv")])
+    assert (listed.counts, listed.ignored) == (without.counts, {})
+    changed = read_listing(PREFIX, [*films(), {**one("patients.csv"), "ETag": '"other"'}])
+    assert len({without.digest, listed.digest, changed.digest}) == 3
