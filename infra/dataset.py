@@ -6,8 +6,10 @@ nothing is unpacked to disk.
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
+import io
 import mimetypes
 import os
 import zipfile
@@ -28,6 +30,7 @@ MAX_ARCHIVE_BYTES = 64 * 2**30  # unpacked; the whole Kaggle set has 1.2 GB
 MAX_RATIO = 200  # unpacked to packed; films are compressed already, a bomb reaches 1000 and more
 LEAST_LIMIT = 8
 _IGNORED_SPLIT = "val"  # 16 films; held-out films are cut from train by patient instead
+_COMPLETE = "complete.json"  # the mark of a whole corrected version; a copy of it is a dataset like any other
 _JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")
 _FILMS = (".jpeg", ".jpg", ".png", ".dcm", ".dicom", "")  # DICOM files often have no suffix
 
@@ -80,7 +83,9 @@ class Dataset:
         kept: list[Film] = []
         for split, room in (("train", train), ("test", train // 4)):
             kept += _stratified([film for film in self.films if film.group[0] == split], room)
-        return Dataset(tuple(sorted(kept, key=lambda film: film.path)), self.patients, self.ignored)
+        left_out = {film.path for film in self.films} - {film.path for film in kept}
+        patients = self.patients and _without(self.patients, left_out.__contains__)
+        return Dataset(tuple(sorted(kept, key=lambda film: film.path)), patients, self.ignored)
 
 
 def open_dataset(source: str | Path) -> AbstractContextManager[Dataset]:
@@ -240,6 +245,25 @@ class _OpenZip(AbstractContextManager[Dataset]):
             ) from error
 
 
+def _without(patients: Film, left_out: Callable[[str], bool]) -> Film:
+    """patients.csv without the rows of films that are left out: the training job refuses rows that name no film."""
+    try:
+        rows = list(csv.reader(io.StringIO(patients.read().decode("utf-8-sig"))))
+    except UnicodeDecodeError:  # the training job says so, with the line
+        return patients
+    header = [name.strip() for name in rows[0]] if rows else []
+    if "file" not in header:
+        return patients
+    column = header.index("file")
+    kept = [row for row in rows if len(row) <= column or not left_out(row[column].strip())]
+    if len(kept) == len(rows):
+        return patients
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(kept)
+    content = text.getvalue().encode()
+    return Film(patients.path, len(content), lambda: content)
+
+
 def _dataset(files: Iterable[Film], source: str) -> Dataset:
     found: dict[str, Film] = {}
     patients, ignored = None, 0
@@ -248,6 +272,8 @@ def _dataset(files: Iterable[Film], source: str) -> Dataset:
     for file, parts in zip(kept, _below_the_root([file.path for file in kept]), strict=True):
         if parts == ("patients.csv",):
             patients = Film("patients.csv", file.size, file.read)
+        elif parts == (_COMPLETE,):
+            continue
         elif parts[0] == _IGNORED_SPLIT:
             ignored += 1
         elif len(parts) == 3 and parts[0] in SPLITS and parts[1] in LABELS:
@@ -258,6 +284,8 @@ def _dataset(files: Iterable[Film], source: str) -> Dataset:
             strays.append(file.path)
     if strays:
         raise DatasetError(_explain(strays, source))
+    if patients:
+        patients = _without(patients, lambda file: file.startswith(f"{_IGNORED_SPLIT}/"))
     dataset = Dataset(tuple(found[path] for path in sorted(found)), patients, ignored)
     empty = [f"{split}/{label}" for split, labels in dataset.counts().items() for label, n in labels.items() if not n]
     if empty:

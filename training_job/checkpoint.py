@@ -1,7 +1,8 @@
 """What survives an interruption: the state after the last whole epoch, in one file.
 
-Rule: a checkpoint appears whole or not at all, and is taken up only by a job with the same data, weights and
-hyperparameters; then the resumed job ends where the uninterrupted one would have.
+Rule: a checkpoint appears whole or not at all, and is taken up only by a job with the same data, weights,
+hyperparameters and code; then the resumed job ends where the uninterrupted one would have. What was refused at the end
+is not computed again only to be refused again.
 """
 
 from __future__ import annotations
@@ -15,42 +16,47 @@ from typing import Any
 
 import numpy as np
 
-FILE = "state.npz"
+FILE, REFUSAL = "state.npz", "refused.json"
 _GROUPS = ("weights", "best", "optimizer")
 
 
 @dataclass
 class State:
-    """Progress of one phase. `epoch` counts finished epochs; arrays are in Keras' variable order."""
+    """Progress of one phase. `epoch` counts finished epochs; arrays are in Keras' variable order.
+
+    earlier: the histories of the phases before this one.
+    """
 
     phase: str
     epoch: int = 0
     finished: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
+    earlier: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     best_loss: float = float("inf")
     best_epoch: int = 0
     weights: list[np.ndarray] = field(default_factory=list)
     best: list[np.ndarray] = field(default_factory=list)
     optimizer: list[np.ndarray] = field(default_factory=list)
 
+    def histories(self) -> dict[str, list[dict[str, float]]]:
+        """{phase: its epochs}, this phase's last."""
+        return {**self.earlier, self.phase: self.history}
+
 
 class Checkpoints:
     """The folder that SageMaker keeps in S3 while the job runs."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
-        self._path = folder / FILE
+        self._path, self._refusal = folder / FILE, folder / REFUSAL
         self._fingerprint = fingerprint
 
     def save(self, state: State) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"{group}_{n}": a for group in _GROUPS for n, a in enumerate(getattr(state, group))}
         plain = {name: value for name, value in asdict(state).items() if name not in _GROUPS}
         plain["fingerprint"] = self._fingerprint
         buffer = io.BytesIO()
         np.savez(buffer, about=np.array(json.dumps(plain)), **arrays)
-        partial = self._path.with_suffix(".partial")
-        partial.write_bytes(buffer.getvalue())
-        os.replace(partial, self._path)
+        _write(self._path, buffer.getvalue())
 
     def load(self) -> State | None:
         """The saved state; None when there is none or it belongs to another job."""
@@ -65,3 +71,21 @@ class Checkpoints:
                 group: [stored[f"{group}_{n}"] for n in range(count)] for group, count in counts.items()
             }
         return State(**plain, **arrays)
+
+    def refuse(self, why: dict[str, Any]) -> None:
+        """Remember, as JSON, why what these checkpoints lead to cannot be served."""
+        _write(self._refusal, json.dumps({"fingerprint": self._fingerprint, "why": why}).encode())
+
+    def refusal(self) -> dict[str, Any] | None:
+        """The remembered refusal; None when there is none or it belongs to another job."""
+        if not self._refusal.is_file():
+            return None
+        found = json.loads(self._refusal.read_text())
+        return found["why"] if found["fingerprint"] == self._fingerprint else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

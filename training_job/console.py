@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
 LOG_SECONDS = 15.0
+NAMED = 10
 
 
 def say(text: str) -> None:
     """One line on stdout, at once: SageMaker's metric regexes read the log as it grows."""
     print(text, flush=True)
+
+
+def some(items: Sequence[str]) -> str:
+    """The first NAMED items and how many there are besides."""
+    more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
+    return "; ".join(items[:NAMED]) + more
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None, unit: int = 1) -> Iterator[Item]:
@@ -57,8 +64,10 @@ class Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 3)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 3)
 
     def total(self) -> dict[str, float]:
         return {**self.seconds, "total": round(time.perf_counter() - self._started, 3)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cxr.film import SIDE, UnreadableImage, read_film
-from training_job.console import progress
+from training_job.console import progress, some
 from training_job.litert import cores
 from training_job.patients import BUCKETS, bucket_of, patient_of, read_patient_list, with_twins
 from training_job.stop import Stop
@@ -23,8 +24,7 @@ CLASSES = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "test")
 PATIENT_LIST = "patients.csv"
 # Left behind by archivers and desktops; never films.
-JUNK = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep"}
-NAMED = 10
+JUNK = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep", "__MACOSX"}
 
 
 class BadDataset(ValueError):
@@ -68,14 +68,17 @@ class Films:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`train`: the films of the train folder. `rows`: which of them each bucket owns. `digest` names it all."""
+    """`train`: the films of the train folder. `rows`: which of them each bucket owns. `digest` names it all.
+
+    listed: {film: patient} of patients.csv, empty without one.
+    """
 
     root: Path
     train: Films
     test: Films
     rows: dict[str, np.ndarray]
     digest: str
-    patient_list: bool
+    listed: dict[str, str]
 
     def bucket(self, name: str) -> Films:
         return self.train.take(self.rows[name])
@@ -95,27 +98,56 @@ def listing(root: Path) -> dict[str, list[tuple[str, int]]]:
     return {split: _entries(root, _folder(root, split)) for split in SPLITS}
 
 
-def _entries(root: Path, folder: Path) -> list[tuple[str, int]]:
-    """[(path relative to root, label)] of a folder that holds NORMAL/ and PNEUMONIA/."""
+def _entries(root: Path, folder: Path, *beside: str) -> list[tuple[str, int]]:
+    """[(path relative to root, label)] of a folder that holds NORMAL/, PNEUMONIA/ and nothing else but `beside`."""
+    homes = [_folder(folder, name) for name in CLASSES]
+    _refuse_strays(folder, (*CLASSES, *beside))
     found = []
-    for label, name in enumerate(CLASSES):
+    for label, home in enumerate(homes):
         files = [
             path.relative_to(root).as_posix()
-            for path in _folder(folder, name).rglob("*")
-            if not path.is_dir() and path.name not in JUNK and not path.name.startswith("._")
+            for path in home.rglob("*")
+            if not path.is_dir() and not any(map(_is_junk, path.relative_to(home).parts))
         ]
         if not files:
-            raise BadDataset(f"{folder / name} holds no film: both classes need films in {folder}")
+            raise BadDataset(f"{home} holds no film: both classes need films in {folder}")
         found += [(file, label) for file in files]
     return sorted(found)
 
 
+def _is_junk(name: str) -> bool:
+    return name in JUNK or name.startswith("._")
+
+
+def _refuse_strays(folder: Path, expected: Collection[str]) -> None:
+    """What else lies in a folder would never be read. Raises BadDataset naming it."""
+    strays = sorted(
+        path.name + ("/" if path.is_dir() else "")
+        for path in folder.iterdir()
+        if path.name not in expected and not _is_junk(path.name)
+    )
+    if strays:
+        raise BadDataset(
+            f"only {', '.join(expected)} are read in {folder}; move films into the folder of their class and take away "
+            f"what is left of: {some(strays)}"
+        )
+
+
 def read_films(root: Path, stop: Stop) -> Films:
-    """The films of one folder that holds NORMAL/ and PNEUMONIA/ (and perhaps patients.csv). Raises BadDataset."""
+    """The films of one folder that holds NORMAL/ and PNEUMONIA/ (and perhaps patients.csv).
+
+    Raises BadDataset, BadPatientList.
+    """
     if not root.is_dir():
         raise BadDataset(f"{root} is missing: name a folder that holds NORMAL/ and PNEUMONIA/")
-    listed = read_patient_list(root / PATIENT_LIST) if (root / PATIENT_LIST).is_file() else {}
-    return _read_split(root, "", _entries(root, root), listed, stop)
+    entries = _entries(root, root, PATIENT_LIST)
+    return _read_split(root, "", entries, _listed_patients(root, entries), stop)
+
+
+def _listed_patients(root: Path, entries: list[tuple[str, int]]) -> dict[str, str]:
+    """{film: patient} of patients.csv, empty where there is none. Raises BadPatientList."""
+    path = root / PATIENT_LIST
+    return read_patient_list(path, {file for file, _ in entries}) if path.is_file() else {}
 
 
 def _folder(parent: Path, name: str) -> Path:
@@ -134,9 +166,9 @@ def _folder(parent: Path, name: str) -> Path:
 
 
 def read_dataset(root: Path, stop: Stop) -> Dataset:
-    """Read, check the files one by one, and cut the train folder into buckets. Raises BadDataset."""
+    """Read, check the files one by one, and cut the train folder into buckets. Raises BadDataset, BadPatientList."""
     found = listing(root)
-    listed = read_patient_list(root / PATIENT_LIST) if (root / PATIENT_LIST).is_file() else {}
+    listed = _listed_patients(root, [entry for entries in found.values() for entry in entries])
     films = {split: _read_split(root, split, entries, listed, stop) for split, entries in found.items()}
     train = films["train"]
     buckets = np.array([bucket_of(patient) for patient in train.patients])
@@ -150,7 +182,7 @@ def read_dataset(root: Path, stop: Stop) -> Dataset:
                 f"no patient of {root / 'train'} falls into the {name} bucket ({len(set(train.patients))} patients, it "
                 "gets about one in 13); add films of more patients"
             )
-    return Dataset(root, train, films["test"], rows, digest_of(*films.values()), bool(listed))
+    return Dataset(root, train, films["test"], rows, digest_of(*films.values()), listed)
 
 
 def _read_split(root: Path, split: str, entries: list[tuple[str, int]], listed: dict[str, str], stop: Stop) -> Films:
@@ -176,11 +208,9 @@ def _read_split(root: Path, split: str, entries: list[tuple[str, int]], listed: 
         for _ in progress(pool.map(read, range(len(entries))), f"reading {split or root.name}/", total=len(entries)):
             stop.check()
     if broken:
-        more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         raise BadDataset(
             f"{len(broken)} of {len(entries)} files in {root / split} cannot be used as films; replace or remove them: "
-            + "; ".join(sorted(broken)[:NAMED])
-            + more
+            + some(sorted(broken))
         )
     files = [file for file, _ in entries]
     ids = [listed.get(file) or patient_of(file) for file in files]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ def litert_trunk(tflite: bytes, shapes: dict[str, tuple[int, ...]], identity: st
 def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop) -> dict[str, np.ndarray]:
     """Features {point: [n, ...]} of uint8 films [n, s, s], read-only memory maps of files under `cache`.
 
-    Raises FloatingPointError when a feature is not finite in the type that it is kept in.
+    Raises FloatingPointError when a feature is not finite in the type that it is kept in; OSError naming the file when
+    the disk cannot hold it, before anything is computed.
     """
     cache.mkdir(parents=True, exist_ok=True)
     stem = hashlib.sha256(trunk.identity.encode() + _digest(films)).hexdigest()[:20]
@@ -75,7 +77,7 @@ def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop
     for name, path in paths.items():
         shape = (len(films), *trunk.shapes[name])
         if _rows_done(marks[name], path) == 0:
-            maps[name] = np.lib.format.open_memmap(path, "w+", dtype=DTYPES[len(shape) - 1], shape=shape)
+            maps[name] = _created(path, shape)
         else:
             maps[name] = np.lib.format.open_memmap(path, "r+")
     for start in progress(range(done, len(films), BATCH), f"features of {label}", unit=BATCH, total=len(films) - done):
@@ -90,6 +92,18 @@ def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop
         for name in paths:
             marks[name].write_text(json.dumps({"rows": rows.stop}))
     return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
+
+
+def _created(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new map whose every byte has its place on disk: a page of a sparse file that finds none ends in SIGBUS."""
+    created = np.lib.format.open_memmap(path, "w+", dtype=DTYPES[len(shape) - 1], shape=shape)
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return created
 
 
 def _rows_done(mark: Path, data: Path) -> int:

@@ -80,7 +80,14 @@ def schedule(phase: Phase, steps_per_epoch: int) -> keras.optimizers.schedules.L
 
 
 def compiled(model: keras.Model, head: Head, phase: Phase, steps_per_epoch: int) -> keras.Model:
-    model.compile(optimizer=keras.optimizers.Adam(schedule(phase, steps_per_epoch)), loss=head.loss)
+    """The model with Adam and the head's loss; the loss is scaled where gradients pass through float16.
+
+    Keras would do so by the model's own policy, which is float32 here whatever its layers compute in.
+    """
+    optimizer = keras.optimizers.Adam(schedule(phase, steps_per_epoch))
+    if any(layer.trainable_weights and layer.compute_dtype == "float16" for layer in model.layers):
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer=optimizer, loss=head.loss)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -137,8 +144,10 @@ def train(
 
 def _resume(model: keras.Model, phase: Phase, checkpoints: Checkpoints) -> State:
     state = checkpoints.load()
-    if state is None or state.phase != phase.name:
+    if state is None:
         return State(phase.name)
+    if state.phase != phase.name:
+        return State(phase.name, earlier=state.histories())
     model.set_weights(state.weights)
     for variable, value in zip(model.optimizer.variables, state.optimizer, strict=True):
         variable.assign(value)

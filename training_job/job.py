@@ -42,7 +42,7 @@ class Job:
         self.head = HEADS[settings.head]
 
     def run(self) -> dict[str, Any]:
-        """Raises BadChannel, BadDataset, BadWeights, BrokenExport, Stopped; OSError of a full disk."""
+        """Raises BadChannel, BadDataset, BadPatientList, BadWeights, BrokenExport, Stopped; OSError of a full disk."""
         devices = Devices.find(self.settings)
         weights = self._weights_file()
         with self.clock.stage("read"):
@@ -57,27 +57,37 @@ class Job:
         facts = self._weights_facts(weights, learned.network)
         return Results(self, dataset, learned.network, served, learned.histories, facts).write()
 
-    def _learn_and_export(
-        self, dataset: Dataset, weights: str | Path | None, devices: Devices
-    ) -> tuple[Learned, Served]:
+    def _learn_and_export(self, dataset: Dataset, weights: Path | None, devices: Devices) -> tuple[Learned, Served]:
         """A head trained on int8 features is served in int8 or not at all: refused, it is trained again in float."""
-        from training_job import learning, serving
+        from training_job import serving
 
         reason = serving.why_not_int8(dataset, self.settings)
         rejected: dict[str, Any] = {"int8": reason} if reason else {}
         engine = devices.feature_engine(int8_can_serve=not rejected)
-        while True:
-            learned = learning.learn(self, dataset, weights, devices, engine)
-            with self.clock.stage("export"):
-                try:
-                    return learned, serving.Exporter(learned, dataset, self.settings, self.stop, rejected).choose()
-                except serving.Int8Refused as refused:
-                    say(f"{refused}; training again on float32 features")
-                    rejected, engine = {"int8": refused.parity}, "keras"
+        try:
+            return self._attempt(dataset, weights, devices, engine, rejected)
+        except serving.Int8Refused as refused:
+            say(f"{refused}; training on float32 features")
+            return self._attempt(dataset, weights, devices, "keras", {"int8": refused.parity})
+
+    def _attempt(
+        self, dataset: Dataset, weights: Path | None, devices: Devices, engine: str, rejected: dict[str, Any]
+    ) -> tuple[Learned, Served]:
+        """Train on features by `engine` and export. Raises Int8Refused, which a restarted job remembers."""
+        from training_job import learning, serving
+
+        learned = learning.learn(self, dataset, weights, devices, engine)
+        with self.clock.stage("export"):
+            try:
+                return learned, serving.Exporter(learned, dataset, self.settings, self.stop, rejected).choose()
+            except serving.Int8Refused as refused:
+                learned.checkpoints.refuse(refused.parity)
+                raise
 
     def fingerprint(self, dataset: Dataset, weights_sha256: str, engine: str) -> str:
-        """What a checkpoint must share with the job that takes it up."""
-        facts = [self.settings.as_dict(), dataset.digest, weights_sha256, engine]
+        """What a checkpoint must share with the job that takes it up: settings, films, buckets, weights and code."""
+        rows = {name: picked.tolist() for name, picked in dataset.rows.items()}
+        facts = [self.settings.as_dict(), dataset.digest, rows, weights_sha256, engine, package.code_version()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def augmented_copies(self, dataset: Dataset) -> list[np.ndarray]:
@@ -88,14 +98,17 @@ class Job:
             for copy in range(1, self.settings.augment_copies + 1)
         ]
 
-    def _weights_file(self) -> str | Path | None:
-        if self.settings.weights == "channel":
-            return self.container.weights()
-        return "imagenet" if self.settings.weights == "imagenet" else None
+    def _weights_file(self) -> Path | None:
+        """The VGG16 file, here before any film is read; None for random weights. Raises BadChannel, BadWeights."""
+        if self.settings.weights == "imagenet":
+            from training_job import learning
 
-    def _weights_facts(self, weights: str | Path | None, network: Any) -> dict[str, Any]:
+            return learning.imagenet_file()
+        return self.container.weights() if self.settings.weights == "channel" else None
+
+    def _weights_facts(self, weights: Path | None, network: Any) -> dict[str, Any]:
         label = WEIGHT_LABELS[self.settings.weights]
-        if isinstance(weights, Path):
+        if weights and self.settings.weights == "channel":
             note = weights.parent / "LABEL.txt"
             label = note.read_text().strip() if note.is_file() else f"{label}: {weights.name}"
         return {"source": self.settings.weights, "label": label, "sha256": network.weights_sha256}

@@ -17,59 +17,84 @@ from training_job.checkpoint import Checkpoints, State
 from training_job.console import say
 from training_job.dataset import Dataset
 from training_job.devices import Devices
+from training_job.serving import Int8Refused
 
 if TYPE_CHECKING:
     from training_job.job import Job
 
 
+# What keras.applications.VGG16(include_top=False, weights="imagenet") downloads.
+IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{IMAGENET_FILE}"
+IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
+
+
 class BadWeights(ValueError):
-    """The VGG16 weights cannot be loaded."""
+    """The VGG16 weights cannot be had or loaded."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The trained float32 network; `cached`: the train folder's features at the cut `start`, by `engine`."""
+    """The trained float32 network; `cached`: the train folder's features at the cut `start`, by `engine`.
+
+    histories: {phase: its epochs}. checkpoints: where this training is kept, and its refusal if it comes to one.
+    """
 
     network: network.Network
     start: str
     cached: np.ndarray
     engine: str
     histories: dict[str, list[dict[str, float]]]
+    checkpoints: Checkpoints
 
 
-def learn(job: Job, dataset: Dataset, weights: str | Path | None, devices: Devices, engine: str) -> Learned:
-    """Both phases on features by `engine`, resumed where a checkpoint says so. Raises BadWeights, Stopped."""
+def imagenet_file() -> Path:
+    """Keras' ImageNet weights, from its cache or its address. Raises BadWeights."""
+    try:
+        return Path(keras.utils.get_file(IMAGENET_FILE, IMAGENET_URL, cache_subdir="models", file_hash=IMAGENET_MD5))
+    except Exception as error:  # a failed download is a bare Exception
+        raise BadWeights(
+            f"the ImageNet weights of VGG16 cannot be downloaded ({str(error)[:300]}); network isolation forbids "
+            "downloads: give the file in the channel weights and set weights=channel, or allow the job to reach the "
+            "address"
+        ) from error
+
+
+def learn(job: Job, dataset: Dataset, weights: Path | None, devices: Devices, engine: str) -> Learned:
+    """Both phases on features by `engine`, resumed where a checkpoint says so.
+
+    Raises BadWeights, Stopped; Int8Refused when an earlier run of the same job has come to it.
+    """
     keras.mixed_precision.set_global_policy("mixed_float16" if devices.mixed else "float32")
     try:
         net = _build(job, weights)
     finally:
         keras.mixed_precision.set_global_policy("float32")
+    checkpoints = Checkpoints(job.container.checkpoints / engine, job.fingerprint(dataset, net.weights_sha256, engine))
+    if parity := checkpoints.refusal():
+        raise Int8Refused(parity)
     with job.clock.stage("features"):
         pixels = job.augmented_copies(dataset)
         inputs = _inputs(job, dataset, net, pixels, engine)
     if "embedding" in inputs:
         net.standardize(inputs["embedding"][0][dataset.rows["train"]])
-    checkpoints = Checkpoints(job.container.checkpoints / engine, job.fingerprint(dataset, net.weights_sha256, engine))
-    histories: dict[str, list[dict[str, float]]] = {}
     start = net.head.feature
     with job.clock.stage("head"):
-        later = checkpoints.load()
-        if later is None or later.phase == "head":
+        state = checkpoints.load()
+        if state is None or state.phase == "head":
             state = _phase(job, net, dataset, inputs[start], start, "head", checkpoints)
-            histories["head"] = state.history
     if job.settings.fine_tune_blocks:
         start = network.START_OF_FINE_TUNING[job.settings.fine_tune_blocks]
         net.freeze_all_but(job.settings.fine_tune_blocks)
         with job.clock.stage("fine_tune"):
             state = _phase(job, net, dataset, inputs[start], start, "fine_tune", checkpoints)
-            histories["fine_tune"] = state.history
         net.freeze_all_but(0)
     if devices.mixed:
         net = _in_float32(job, net)
-    return Learned(net, start, inputs[start][0], engine, histories)
+    return Learned(net, start, inputs[start][0], engine, state.histories(), checkpoints)
 
 
-def _build(job: Job, weights: str | Path | None) -> network.Network:
+def _build(job: Job, weights: Path | None) -> network.Network:
     try:
         return network.build(job.head, weights, job.settings.dense_units, job.settings.seed)
     except (ValueError, OSError, KeyError) as error:

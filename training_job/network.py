@@ -113,8 +113,8 @@ class Network:
                 layer.trainable = int(layer.name[5]) > BLOCKS - blocks
 
 
-def build(head: Head, weights: str | Path | None, dense_units: int, seed: int, side: int = SIDE) -> Network:
-    """The network with VGG16 weights from a file, from Keras' own download ("imagenet"), or random (None).
+def build(head: Head, weights: Path | None, dense_units: int, seed: int, side: int = SIDE) -> Network:
+    """The network with VGG16 weights from a file, or random ones (None).
 
     Raises ValueError when the weights file does not fit VGG16 without its top.
     """

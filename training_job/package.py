@@ -21,8 +21,9 @@ import numpy as np
 
 from cxr.bundle import Bundle, sha256_of
 from cxr.engine import Engine
+from cxr.verdict import Limits
 from training_job.dataset import CLASSES, Films
-from training_job.serving import Scored
+from training_job.serving import Scored, quantiles_of
 
 FILES = ("model.tflite", "model.keras", "golden.npz", "metrics.json", "predictions.csv", "report.html", "model_card.md")
 VERSIONS = ("keras", "tensorflow", "numpy", "pillow", "ai-edge-litert", "scikit-learn")
@@ -30,6 +31,22 @@ GOLDEN_FILMS = 4
 # int8 activations are rounded dynamically; another CPU's kernels may land a step away (measured: 0.0 between two CPUs).
 GOLDEN_TOLERANCE = 0.02
 PREDICTION_COLUMNS = ("file", "label", "probability", "ood_distance", "status")
+INPUT = "film: float32 [1,224,224,1], grey levels 0..255, stretched to the square (bilinear, antialiased)"
+INTENDED_USE = "decision support for paediatric AP chest X-rays; not a diagnosis"
+
+
+def card(name: str, limits: Limits) -> dict[str, Any]:
+    """What travels inside every .tflite, so that the file can stand alone: input, labels, limits, intended use."""
+    return {
+        "classes": list(CLASSES),
+        "threshold": limits.threshold,
+        "low_confidence": limits.low_confidence,
+        "conformal": {"alpha": limits.alpha, "quantile": quantiles_of(limits)},
+        "ood_limit": limits.ood_limit,
+        "input": INPUT,
+        "name": name,
+        "intended_use": INTENDED_USE,
+    }
 
 
 def golden(engine: Engine, pixels: np.ndarray) -> bytes:

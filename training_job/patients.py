@@ -9,7 +9,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
+
+from training_job.console import some
 
 # Kaggle's names: person1234_virus_1.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-1436-0001.jpeg.
 _NAMES = (re.compile(r"^(person\d+)_"), re.compile(r"^((?:NORMAL2-)?IM-\d+)-"))
@@ -45,12 +48,14 @@ def with_twins(patients: list[str], digests: list[str]) -> list[str]:
     return [first[digest] for digest in digests]
 
 
-def read_patient_list(path: Path) -> dict[str, str]:
+def read_patient_list(path: Path, films: Collection[str]) -> dict[str, str]:
     """{file: patient} of a CSV with the columns `file` (relative to the dataset's root) and `patient`.
 
-    Raises BadPatientList naming the line.
+    Every row names one of `films` (not every film needs a row): a list that matches nothing would check nothing. Raises
+    BadPatientList naming the lines.
     """
     patients: dict[str, str] = {}
+    strangers: list[str] = []
     with path.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
         if reader.fieldnames is None or not {"file", "patient"} <= set(reader.fieldnames):
@@ -62,4 +67,11 @@ def read_patient_list(path: Path) -> dict[str, str]:
             if patients.get(file, patient) != patient:
                 raise BadPatientList(f"{path}, line {number}: {file} belongs to {patients[file]} and to {patient}")
             patients[file] = patient
+            if file not in films:
+                strangers.append(f"line {number}: {file}")
+    if strangers:
+        raise BadPatientList(
+            f"{path}: {len(strangers)} of its rows name no film; give each film's path relative to the dataset folder, "
+            f"with forward slashes, as {min(films)}, or drop the row: {some(strangers)}"
+        )
     return patients

@@ -26,6 +26,7 @@ from training_job.console import say
 from training_job.container import explain
 from training_job.dataset import CLASSES, BadDataset, Films, digest_of, read_films
 from training_job.litert import cores
+from training_job.patients import BadPatientList
 from training_job.serving import SAMPLE_TOLERANCE, Scored, quantiles_of, score_films, scored
 from training_job.stop import Stop, Stopped
 
@@ -107,6 +108,10 @@ def rescaled_model(folder: Path, bundle: Bundle, factor: float) -> tuple[Any, by
     return model, export.to_tflite(model, bundle.precision)
 
 
+def new_name(bundle: Bundle) -> str:
+    return f"{bundle.name}-recalibrated"
+
+
 def run(bundle_folder: Path, data: Path, output: Path, alpha: float | None, floor: float, stop: Stop) -> Outcome:
     """Evaluate, recalibrate, write the new bundle and its before/after report into `output`."""
     bundle = read_bundle(bundle_folder, COPIED)
@@ -118,14 +123,7 @@ def run(bundle_folder: Path, data: Path, output: Path, alpha: float | None, floo
     model, tflite = rescaled_model(bundle_folder, bundle, outcome.factor)
     new = Engine(tflite, threads=cores())
     _verify(new, films, now, outcome)
-    card = {
-        "classes": list(CLASSES),
-        "threshold": outcome.limits.threshold,
-        "low_confidence": outcome.limits.low_confidence,
-        "conformal": {"alpha": outcome.limits.alpha, "quantile": quantiles_of(outcome.limits)},
-        "ood_limit": outcome.limits.ood_limit,
-        "name": f"{bundle.name}-recalibrated",
-    }
+    card = package.card(new_name(bundle), outcome.limits)
     package.write(output / "model.tflite", export.with_card(tflite, card))
     model.save(output / "model.keras")
     package.write(output / "golden.npz", package.golden(new, films.pixels))
@@ -160,7 +158,7 @@ def _write_manifest(output: Path, bundle: Bundle, outcome: Outcome, films: Films
     renewed = package.manifest(
         output,
         files,
-        name=f"{bundle.name}-recalibrated",
+        name=new_name(bundle),
         head=bundle.head,
         weights=bundle.weights,
         fine_tune_blocks=bundle.fine_tune_blocks,
@@ -223,7 +221,7 @@ def main(arguments: list[str]) -> int:
     except Stopped:
         shutil.rmtree(output, ignore_errors=True)
         return 130
-    except (BundleError, BadDataset, export.BrokenExport, OSError) as error:
+    except (BundleError, BadDataset, BadPatientList, export.BrokenExport, OSError) as error:
         print(explain(error), file=sys.stderr)
         return 1
     say(describe(outcome))

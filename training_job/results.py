@@ -14,7 +14,7 @@ import numpy as np
 from cxr.engine import Engine
 from training_job import calibrate, champion, export, package, scores
 from training_job.console import say
-from training_job.dataset import CLASSES, Dataset, Films
+from training_job.dataset import Dataset, Films
 from training_job.litert import cores
 from training_job.metric_definitions import FINAL
 from training_job.network import Network, served_graph
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from training_job.job import Job
 
 HISTOGRAM_EDGES = np.linspace(0.0, 1.0, 11)
-INTENDED_USE = "decision support for paediatric AP chest X-rays; not a diagnosis"
 
 
 class Results:
@@ -46,7 +45,7 @@ class Results:
     def write(self) -> dict[str, Any]:
         """Write all files of the bundle into the model folder, bundle.json last; return metrics."""
         folder = self.job.container.model
-        model = export.with_card(self.served.model, self.card())
+        model = export.with_card(self.served.model, package.card(self.job.container.job_name(), self.limits))
         engine = Engine(model, threads=cores())
         with self.job.clock.stage("evaluate"):
             test = self.dataset.test
@@ -66,20 +65,6 @@ class Results:
         self._write_manifest(folder, metrics)
         self._announce(metrics)
         return metrics
-
-    def card(self) -> dict[str, Any]:
-        """What travels inside the .tflite: labels, limits, intended use."""
-        limits = self.limits
-        return {
-            "classes": list(CLASSES),
-            "threshold": limits.threshold,
-            "low_confidence": limits.low_confidence,
-            "conformal": {"alpha": limits.alpha, "quantile": quantiles_of(limits)},
-            "ood_limit": limits.ood_limit,
-            "input": "film: float32 [1,224,224,1], grey levels 0..255, stretched to the square (bilinear, antialiased)",
-            "name": self.job.container.job_name(),
-            "intended_use": INTENDED_USE,
-        }
 
     def _metrics(self, test: Scored) -> dict[str, Any]:
         calibration = self.served.calibration

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import binomtest, rankdata
 from sklearn.metrics import average_precision_score
 
-from cxr.verdict import STATUSES
+from cxr.verdict import LABELS, STATUSES
 
 BINS = 15
 RESAMPLES = 1000
@@ -118,6 +118,37 @@ def at_threshold(labels: np.ndarray, probabilities: np.ndarray, cut: float, pati
     }
 
 
+def conformal_sets(
+    labels: np.ndarray, probabilities: np.ndarray, quantiles: dict[str, float | None]
+) -> dict[str, dict[str, Any]]:
+    """Per true class: how often the set holds it, and how often it holds one class, both, none.
+
+    `wrong_single`, a part of `single`, is the other class alone: the only error of a set that looks like an answer.
+    """
+    limits = [math.inf if quantiles[name] is None else quantiles[name] for name in LABELS]
+    inside = np.stack([probabilities, 1 - probabilities]) <= np.array(limits)[:, None]
+    size = inside.sum(axis=0)
+    table: dict[str, dict[str, Any]] = {}
+    for index, name in enumerate(LABELS):
+        of_class = labels == index
+        n = int(of_class.sum())
+        kinds = {
+            "single": size == 1,
+            "both": size == 2,
+            "empty": size == 0,
+            "wrong_single": (size == 1) & ~inside[index],
+        }
+        covered = share(int(inside[index, of_class].sum()), n)
+        table[name] = {
+            "coverage": covered["value"],
+            "low": covered["low"],
+            "high": covered["high"],
+            "n": n,
+            **{kind: share(int(mask[of_class].sum()), n) for kind, mask in kinds.items()},
+        }
+    return table
+
+
 def evaluate(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -130,18 +161,6 @@ def evaluate(
     status = np.asarray(statuses)
     ok = status == "ok"
     right = (probabilities >= cut) == (labels == 1)
-    scores = {"NORMAL": probabilities, "PNEUMONIA": 1 - probabilities}
-    coverage = {}
-    for index, (name, score) in enumerate(scores.items()):
-        of_class, quantile = labels == index, quantiles[name]
-        inside = score[of_class] <= (math.inf if quantile is None else quantile)
-        covered = share(int(inside.sum()), int(of_class.sum()))
-        coverage[name] = {
-            "coverage": covered["value"],
-            "low": covered["low"],
-            "high": covered["high"],
-            "n": int(of_class.sum()),
-        }
     return {
         "n": len(labels),
         "n_normal": int((labels == 0).sum()),
@@ -152,6 +171,6 @@ def evaluate(
         **intervals({"auroc": auroc, "auprc": auprc, "brier": brier, "ece": ece}, labels, probabilities, patients),
         "coverage": {("ok" if key == "value" else key): v for key, v in share(int(ok.sum()), len(ok)).items()},
         "accuracy_on_ok": {**share(int(right[ok].sum()), int(ok.sum())), "n": int(ok.sum())},
-        "conformal": coverage,
+        "conformal": conformal_sets(labels, probabilities, quantiles),
         "status_counts": {name: int((status == name).sum()) for name in STATUSES},
     }

@@ -27,16 +27,15 @@ def validate(dataset: Dataset) -> dict[str, Any]:
     _refuse_shared_films(train, test)
     _refuse_two_labels(train)
     _refuse_two_labels(test)
-    if dataset.patient_list:
-        _refuse_shared_patients(train, test)
+    _refuse_shared_patients(dataset)
     pairs = near_duplicates(train, test)
-    names = sorted({patient_of(file) for file in train.files} & {patient_of(file) for file in test.files})
+    names = _unchecked_names(dataset)
     return {
         "digest": dataset.digest,
         "counts": dataset.counts(),
         "patients": {name: len({train.patients[row] for row in rows}) for name, rows in dataset.rows.items()}
         | {"test": len(set(test.patients))},
-        "patient_list": dataset.patient_list,
+        "listed_films": len(dataset.listed),
         "exact_duplicates": {"train": _groups(train), "test": _groups(test)},
         "near_duplicates": {name: {"count": len(found), "pairs": found[:SHOWN]} for name, found in pairs.items()},
         "shared_patient_names": {"count": len(names), "names": names[:SHOWN]},
@@ -47,10 +46,11 @@ def validate(dataset: Dataset) -> dict[str, Any]:
 
 def _warnings(dataset: Dataset, pairs: dict[str, list[list[str]]], names: list[str]) -> list[str]:
     warnings = []
-    if names and not dataset.patient_list:
+    if names:
         warnings.append(
             f"{len(names)} patient names occur in train/ and in test/ (for example {names[0]}); in Kaggle's archive "
-            "the numbering restarts, so this proves no overlap: add patients.csv (file,patient) to have it checked"
+            "the numbering restarts, so this proves no overlap: list the films in patients.csv (file,patient) to have "
+            "it checked"
         )
     if pairs["across"]:
         one, other, correlation = pairs["across"][0]
@@ -85,13 +85,26 @@ def _refuse_two_labels(films: Films) -> None:
             )
 
 
-def _refuse_shared_patients(train: Films, test: Films) -> None:
-    shared = sorted(set(train.patients) & set(test.patients))
+def _refuse_shared_patients(dataset: Dataset) -> None:
+    """Only ids that patients.csv gives are compared: a name proves nothing (see `_unchecked_names`)."""
+    train, test = (
+        {dataset.listed[file] for file in films.files if file in dataset.listed}
+        for films in (dataset.train, dataset.test)
+    )
+    shared = sorted(train & test)
     if shared:
         raise BadDataset(
             f"patients.csv puts {len(shared)} patients into both train/ and test/, for example {shared[0]}; move all "
             "films of a patient to one side"
         )
+
+
+def _unchecked_names(dataset: Dataset) -> list[str]:
+    """Patient names in the file names of both splits, unless patients.csv lists every film that bears them."""
+    files = (dataset.train.files, dataset.test.files)
+    train, test = ({patient_of(file) for file in split} for split in files)
+    unlisted = {patient_of(file) for split in files for file in split if file not in dataset.listed}
+    return sorted(train & test & unlisted)
 
 
 def _groups(films: Films) -> dict[str, Any]:

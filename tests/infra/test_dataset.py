@@ -88,6 +88,20 @@ def test_the_films_arrive_below_the_name_with_their_counts_and_type(tmp_path, s3
     )
 
 
+def test_the_patient_list_names_only_films_that_are_uploaded(tmp_path):
+    rows = [f"{path},p{n}" for n, path in enumerate(FILMS)] + ["val/NORMAL/N-9.jpeg,p0", "train/NORMAL/unknown.jpeg,p1"]
+    listed = "\n".join(["file,patient", *rows]).encode()
+    more = {"patients.csv": listed, "complete.json": b"{}", "val/NORMAL/N-9.jpeg": b"x"}
+    with open_dataset(folder(tmp_path, FILMS | more)) as found:
+        whole, limited = found.patients.read().decode(), found.limited(8)
+        few = limited.patients.read().decode()
+    assert "val/" not in whole and all(path in whole for path in FILMS)
+    assert {row.split(",")[0] for row in few.splitlines()[1:]} == {
+        *(film.path for film in limited.films),
+        "train/NORMAL/unknown.jpeg",  # for the training job to refuse
+    }
+
+
 def test_films_of_an_earlier_set_are_not_trained_on_by_accident(tmp_path, s3):
     s3.put_object(Bucket="datasets", Key="datasets/demo/train/NORMAL/old.jpeg", Body=b"x")
     with open_dataset(folder(tmp_path)) as found:

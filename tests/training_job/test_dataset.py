@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from training_job import validation
-from training_job.dataset import BadDataset, read_dataset
+from training_job.dataset import BadDataset, read_dataset, read_films
+from training_job.patients import BadPatientList
 from training_job.stop import Stop
 
 
@@ -53,7 +54,34 @@ def test_the_digest_depends_on_bytes_and_paths_and_on_nothing_else(dataset: Path
 def test_junk_of_archivers_is_no_film(dataset: Path) -> None:
     (dataset / "train" / "NORMAL" / ".DS_Store").write_bytes(b"x")
     (dataset / "train" / "NORMAL" / "._IM-1.jpeg").write_bytes(b"x")
+    (dataset / "train" / "Thumbs.db").write_bytes(b"x")
+    for folder in (dataset / "train", dataset / "train" / "NORMAL"):
+        (folder / "__MACOSX").mkdir()
+        (folder / "__MACOSX" / "IM-1.jpeg").write_bytes(b"x")
     assert len(read(dataset).train) == 48
+
+
+@pytest.mark.parametrize(
+    "stray",
+    ["train/BACTERIA/person1_bacteria_1.jpeg", "train/Normal/IM-1.jpeg", "test/IM-1.jpeg", "train/patients.csv"],
+)
+def test_what_lies_beside_the_class_folders_is_refused_by_name(dataset: Path, stray: str) -> None:
+    split, name, *inside = stray.split("/")
+    (dataset / stray).parent.mkdir(exist_ok=True)
+    (dataset / stray).write_bytes(b"x")
+    shown = f"{name}/" if inside else name
+    with pytest.raises(BadDataset, match=rf"only NORMAL, PNEUMONIA are read in .*/{split}; move films .* {shown}$"):
+        read(dataset)
+
+
+def test_films_for_recalibration_may_come_with_a_patient_list_and_nothing_else(dataset: Path) -> None:
+    folder = dataset / "test"
+    name = first(dataset, "test/NORMAL").name
+    (folder / "patients.csv").write_text(f"file,patient\nNORMAL/{name},p1\n")
+    assert "p1" in read_films(folder, Stop()).patients
+    (folder / "loose.png").write_bytes(b"x")
+    with pytest.raises(BadDataset, match=r"only NORMAL, PNEUMONIA, patients.csv are read .*loose.png"):
+        read_films(folder, Stop())
 
 
 @pytest.mark.parametrize(
@@ -137,6 +165,51 @@ def test_a_patient_on_both_sides_of_the_list_stops_the_job(dataset: Path) -> Non
     (dataset / "patients.csv").write_text("\n".join(["file,patient", *rows]) + "\n")
     with pytest.raises(BadDataset, match="1 patients into both train/ and test/, for example p1"):
         validation.validate(read(dataset))
+
+
+def listed(dataset: Path, **patients: str) -> None:
+    """Write patients.csv: the first film of a folder (`train_NORMAL`) -> its patient."""
+    rows = [f"{first(dataset, at.replace('_', '/')).relative_to(dataset).as_posix()},{p}" for at, p in patients.items()]
+    (dataset / "patients.csv").write_text("\n".join(["file,patient", *rows]) + "\n")
+
+
+def test_a_patient_list_that_names_no_film_does_not_switch_the_check_off(dataset: Path) -> None:
+    (dataset / "patients.csv").write_text("file,patient\nchest_xray/train/NORMAL/IM-1.jpeg,p1\n")
+    with pytest.raises(BadPatientList, match=r"1 of its rows name no film.*as test/NORMAL/\S+, .*line 2: chest_xray/"):
+        read(dataset)
+
+
+def test_a_twin_without_a_row_does_not_hide_a_listed_patient(dataset: Path) -> None:
+    film = first(dataset, "train/NORMAL")
+    shutil.copy(film, film.with_name("IM-0000-0001.jpeg"))
+    (dataset / "patients.csv").write_text(
+        f"file,patient\ntrain/NORMAL/{film.name},p1\n"
+        f"{first(dataset, 'test/NORMAL').relative_to(dataset).as_posix()},p1\n"
+    )
+    with pytest.raises(BadDataset, match="for example p1"):
+        validation.validate(read(dataset))
+
+
+def test_a_film_without_a_row_is_never_the_patient_of_one_with(dataset: Path) -> None:
+    """An id of the list may look like a file name's."""
+    other = first(dataset, "test/PNEUMONIA")
+    other.rename(other.with_name("person7_virus_1.jpeg"))
+    listed(dataset, train_NORMAL="person7")
+    assert validation.validate(read(dataset))["listed_films"] == 1
+
+
+def test_a_partial_list_keeps_the_warning_for_the_names_of_films_that_it_leaves_out(dataset: Path) -> None:
+    for label in ("NORMAL", "PNEUMONIA"):
+        other = first(dataset, f"test/{label}")
+        other.rename(other.with_name(first(dataset, f"train/{label}").name))
+    listed(dataset, train_NORMAL="p1", test_NORMAL="p2", train_PNEUMONIA="p3")
+    report = validation.validate(read(dataset))
+    assert [name[:6] for name in report["shared_patient_names"]["names"]] == ["person"]
+    assert any("1 patient names" in warning for warning in report["warnings"])
+    listed(dataset, train_NORMAL="p1", test_NORMAL="p2", train_PNEUMONIA="p3", test_PNEUMONIA="p4")
+    report = validation.validate(read(dataset))
+    assert report["shared_patient_names"]["count"] == 0
+    assert not any("patient names" in warning for warning in report["warnings"])
 
 
 def test_shared_kaggle_names_are_a_warning_only(dataset: Path) -> None:

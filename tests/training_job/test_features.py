@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -10,6 +12,7 @@ import pytest
 
 from training_job import augment, export, features, fit, network
 from training_job.checkpoint import Checkpoints
+from training_job.container import explain
 from training_job.heads import FLATTEN, GAP, HEADS
 from training_job.learning import feature_trunk
 from training_job.stop import Stop, Stopped
@@ -119,6 +122,31 @@ def test_a_feature_that_overflows_its_type_is_an_error_not_an_infinity(tmp_path:
         features.compute(trunk, pixels(2), tmp_path, "films", Stop())
 
 
+def test_a_disk_that_cannot_hold_the_features_is_an_error_before_any_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def full(descriptor: int, offset: int, size: int) -> None:
+        asked.append((offset, size))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(features.os, "posix_fallocate", full)
+    trunk = Counting()
+    with pytest.raises(OSError) as refusal:
+        features.compute(trunk.trunk, pixels(100), tmp_path, "films", Stop())
+    assert explain(refusal.value).startswith(f"disk full at {tmp_path}/") and "VolumeSizeInGB" in explain(refusal.value)
+    ((offset, size),) = asked
+    assert offset == 0 and size >= 100 * 2 * 4
+    assert trunk.seen == 0 and not list(tmp_path.iterdir()), "what was taken of the disk must be given back"
+
+
+def test_features_take_their_place_on_disk_before_they_are_computed(tmp_path: Path) -> None:
+    created = features._created(tmp_path / "map.npy", (1000, 64))
+    status = (tmp_path / "map.npy").stat()
+    assert status.st_blocks * 512 >= status.st_size >= created.nbytes
+
+
 def test_every_sample_is_drawn_once_an_epoch_and_from_its_own_copy() -> None:
     """Copy 0 is indexed by the rows of the train bucket, an augmented copy by position in it."""
     rows = np.array([1, 3])
@@ -132,39 +160,94 @@ def test_every_sample_is_drawn_once_an_epoch_and_from_its_own_copy() -> None:
     )
 
 
-def toy() -> keras.Model:
+def toy(dtype: str = "float32") -> keras.Model:
     keras.utils.set_random_seed(3)
     inputs = keras.Input((4,))
-    hidden = keras.layers.Dense(8, activation="relu")(inputs)
+    hidden = keras.layers.Dense(8, activation="relu", name="hidden", dtype=dtype)(inputs)
     return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(hidden))
 
 
-def toy_run(folder: Path, stop_after: int | None, **changes: object) -> tuple[list[np.ndarray], list[str]]:
+def toy_run(
+    folder: Path, stop_after: int | None, dtype: str = "float32", weight: float = 1.0, **changes: object
+) -> tuple[list[np.ndarray], list[str]]:
     """Train the toy; with `stop_after`, ask for a stop once that many epochs were reported."""
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(40, 4)).astype(np.float32)
     y = (inputs[:, 0] > 0).astype(int)
-    data = features.Samples([inputs], np.arange(40), GAP.targets(y), fit.class_weights(y))
-    stop, lines, model = Stop(), [], toy()
+    data = features.Samples([inputs], np.arange(40), GAP.targets(y), weight * fit.class_weights(y))
+    stop, lines, model = Stop(), [], toy(dtype)
 
     def report(line: str) -> None:
         lines.append(line)
         stop.asked = len(lines) == stop_after
 
     fit.train(
-        model, GAP, phase(epochs=6, **changes), data, (inputs, np.arange(40), y), Checkpoints(folder, "f"), stop, report
+        model,
+        GAP,
+        phase(**{"epochs": 6, **changes}),
+        data,
+        (inputs, np.arange(40), y),
+        Checkpoints(folder, "f"),
+        stop,
+        report,
     )
     return model.get_weights(), lines
 
 
-def test_an_interrupted_job_ends_where_the_uninterrupted_one_does(tmp_path: Path) -> None:
-    straight, _ = toy_run(tmp_path / "a", None)
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_an_interrupted_job_ends_where_the_uninterrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """In float16 with a loss scale that grows until it overflows: forgotten, it would skip other steps."""
+    growing = partial(keras.optimizers.LossScaleOptimizer, initial_scale=2.0**12, dynamic_growth_steps=2)
+    monkeypatch.setattr(keras.optimizers, "LossScaleOptimizer", growing)
+    straight, _ = toy_run(tmp_path / "a", None, dtype)
     with pytest.raises(Stopped):
-        toy_run(tmp_path / "b", 2)
-    resumed, lines = toy_run(tmp_path / "b", None)
+        toy_run(tmp_path / "b", 2, dtype)
+    resumed, lines = toy_run(tmp_path / "b", None, dtype)
+    one, two = (Checkpoints(tmp_path / name, "f").load() for name in "ab")
+    assert one and two and [a.tolist() for a in one.optimizer] == [b.tolist() for b in two.optimizer]
     assert [line.split()[0] for line in lines] == ["epoch=3", "epoch=4", "epoch=5", "epoch=6"]
     for one, two in zip(straight, resumed, strict=True):
         assert np.array_equal(one, two)
+
+
+def test_the_loss_is_scaled_where_a_trained_layer_computes_in_float16_and_nowhere_else() -> None:
+    mixed, plain, frozen = toy("mixed_float16"), toy(), toy("mixed_float16")
+    frozen.get_layer("hidden").trainable = False
+    kinds = [type(fit.compiled(model, GAP, phase(), 5).optimizer) for model in (mixed, plain, frozen)]
+    assert kinds == [keras.optimizers.LossScaleOptimizer, keras.optimizers.Adam, keras.optimizers.Adam]
+
+
+def test_gradients_too_small_for_float16_still_move_the_weights(tmp_path: Path) -> None:
+    before = toy().get_layer("hidden").get_weights()[0]
+    after = toy_run(tmp_path, None, "mixed_float16", weight=1e-7, learning_rate=0.1)[0][0]
+    assert np.abs(after - before).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "scaled"), [("gap", 0, True), ("gap", 1, True), ("flatten", 0, False), ("flatten", 1, True)]
+)
+def test_mixed_precision_scales_the_loss_of_the_real_network(name: str, blocks: int, scaled: bool) -> None:
+    """The policy is reset once the network is built, as learning does: Keras alone would not scale."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        net = network.build(HEADS[name], None, 16, seed=1, side=SIDE)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    net.freeze_all_but(blocks)
+    model = net.training_model("block4_pool" if blocks else net.head.feature)
+    fit.compiled(model, net.head, phase(), 5)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
+
+
+def test_a_resumed_fine_tuning_still_knows_the_history_of_the_head(tmp_path: Path) -> None:
+    toy_run(tmp_path, None, epochs=2)
+    with pytest.raises(Stopped):
+        toy_run(tmp_path, 1, name="fine_tune", epochs=3)
+    toy_run(tmp_path, None, name="fine_tune", epochs=3)
+    state = Checkpoints(tmp_path, "f").load()
+    assert state and {name: len(epochs) for name, epochs in state.histories().items()} == {"head": 2, "fine_tune": 3}
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from training_job import learning, serving
+from training_job.checkpoint import Checkpoints
 from training_job.container import Container
 from training_job.devices import Devices
 from training_job.hyperparameters import Hyperparameters
@@ -24,6 +25,7 @@ class Tune:
 
     def __init__(self, films: int) -> None:
         self.rows = {"tune": np.arange(films)}
+        self.digest = "d"
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def learn(job: Job, dataset: Any, weights: None, devices: Devices, engine: str) -> SimpleNamespace:
         engines.append(engine)
-        return SimpleNamespace(engine=engine, network=None)
+        return SimpleNamespace(engine=engine, network=None, checkpoints=Checkpoints(tmp_path / engine, "f"))
 
     def choose(exporter: serving.Exporter) -> dict[str, Any]:
         if "int8" not in exporter._rejected:
@@ -54,6 +56,26 @@ def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 def test_a_head_refused_in_int8_is_trained_again_on_the_float_features_it_is_served_with(outcome: Any) -> None:
     assert outcome(films=381) == (["int8", "keras"], {"int8": PARITY})
+
+
+def test_a_refusal_is_remembered_beside_the_checkpoints_of_the_same_job_only(outcome: Any, tmp_path: Path) -> None:
+    outcome(films=381)
+    assert Checkpoints(tmp_path / "int8", "f").refusal() == PARITY
+    assert Checkpoints(tmp_path / "int8", "other").refusal() is None
+    assert Checkpoints(tmp_path / "keras", "f").refusal() is None
+
+
+def test_a_restarted_job_computes_no_int8_features_only_to_be_refused_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The stand-in for the dataset holds no films: to look at one would fail."""
+    job, dataset = Job(Container(tmp_path), Hyperparameters(), Stop()), Tune(381)
+    monkeypatch.setattr(learning, "_build", lambda job, weights: SimpleNamespace(weights_sha256="w"))
+    mark = job.fingerprint(dataset, "w", "int8")  # type: ignore[arg-type]
+    Checkpoints(tmp_path / "checkpoints" / "int8", mark).refuse(PARITY)
+    with pytest.raises(serving.Int8Refused) as refusal:
+        learning.learn(job, dataset, None, Devices(0, "auto", False), "int8")  # type: ignore[arg-type]
+    assert refusal.value.parity == PARITY
 
 
 def test_int8_features_are_not_computed_where_int8_cannot_be_served(outcome: Any) -> None:

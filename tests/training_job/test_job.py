@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,6 +150,12 @@ def test_a_hospital_recalibrates_without_retraining(trained: Trained, tmp_path: 
     Engine(output / "model.tflite").check_golden(output / "golden.npz")
     assert new.name == "tiny-recalibrated" and new.conformal["alpha"] == 0.3
     assert new.temperature != old.temperature and new.model_sha256 != old.model_sha256
+    cards = [
+        json.loads(zipfile.ZipFile(folder / "model.tflite").read("card.json")) for folder in (trained.model, output)
+    ]
+    assert cards[0].keys() == cards[1].keys()
+    assert all(cards[0][name] == cards[1][name] for name in ("input", "intended_use"))
+    assert (cards[1]["name"], cards[1]["conformal"]["alpha"]) == ("tiny-recalibrated", 0.3)
     page = (output / "recalibration.html").read_text()
     assert "before" in page and "after" in page
     metrics = json.loads((output / "metrics.json").read_text())

@@ -42,10 +42,22 @@ def test_byte_identical_films_share_one_patient() -> None:
         ("name,id\na,b\n", "columns file and patient"),
         ("file,patient\nx.jpeg,\n", "line 2"),
         ("file,patient\nx.jpeg,1\nx.jpeg,2\n", "line 3: x.jpeg belongs to 1 and to 2"),
+        (
+            "file,patient\nx.jpeg,1\ntrain\\y.jpeg,2\n",
+            r"1 of its rows name no film.* forward slashes.*line 3: train\\y",
+        ),
     ],
 )
 def test_a_bad_patient_list_is_refused_with_its_line(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "patients.csv"
     path.write_text(text)
     with pytest.raises(BadPatientList, match=why):
-        read_patient_list(path)
+        read_patient_list(path, {"x.jpeg"})
+
+
+def test_ten_of_many_rows_that_name_no_film_are_named_and_the_rest_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text("file,patient\n" + "".join(f"C:/films/{n}.jpeg,{n}\n" for n in range(25)))
+    with pytest.raises(BadPatientList, match=r"25 of its rows name no film.* as train/NORMAL/1.jpeg,") as refusal:
+        read_patient_list(path, {"train/NORMAL/1.jpeg"})
+    assert str(refusal.value).count("C:/films/") == 10 and str(refusal.value).endswith(" and 15 more")

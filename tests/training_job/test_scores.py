@@ -39,10 +39,38 @@ def test_the_table_counts_what_a_hand_would_count() -> None:
     assert table["status_counts"] == {"ok": 3, "uncertain": 2, "out_of_distribution": 1, "unreadable": 0}
 
 
+def test_the_error_of_the_conformal_sets_is_told_beside_their_coverage() -> None:
+    """Quantiles 0.5 and 0.3: the set is {NORMAL} up to 0.5, empty up to 0.7, {PNEUMONIA} from there on."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
+    probabilities = np.array([0.1, 0.2, 0.6, 0.9, 0.3, 0.6, 0.65, 0.8, 0.9])
+    sets = scores.conformal_sets(labels, probabilities, {"NORMAL": 0.5, "PNEUMONIA": 0.3})
+    kinds = ("coverage", "single", "both", "empty", "wrong_single")
+    found = {name: [row["coverage"], *(row[kind]["value"] for kind in kinds[1:])] for name, row in sets.items()}
+    assert found == {
+        "NORMAL": pytest.approx([2 / 4, 3 / 4, 0, 1 / 4, 1 / 4]),
+        "PNEUMONIA": pytest.approx([2 / 5, 3 / 5, 0, 2 / 5, 1 / 5]),
+    }
+    wide = scores.conformal_sets(labels, probabilities, QUANTILES)["NORMAL"]
+    assert (wide["both"]["value"], wide["wrong_single"]["value"]) == (pytest.approx(2 / 4), pytest.approx(2 / 4))
+    assert wide["wrong_single"]["low"] < 2 / 4 < wide["wrong_single"]["high"]
+
+
+def test_the_sets_are_those_of_the_verdict() -> None:
+    from cxr.verdict import LABELS, Limits, judge
+
+    limits = Limits(0.5, 0.42, 0.37, 0.05, 10.0)
+    probabilities = np.linspace(0, 1, 41)
+    sets = scores.conformal_sets(np.zeros(41, int), probabilities, {"NORMAL": 0.42, "PNEUMONIA": 0.37})["NORMAL"]
+    given = [judge(float(p), 0.0, 0.0, limits).conformal_set for p in probabilities]
+    assert sets["wrong_single"]["value"] == given.count((LABELS[1],)) / 41
+    assert sets["single"]["value"] == sum(len(one) == 1 for one in given) / 41
+
+
 def test_a_split_with_one_class_has_no_auroc_and_breaks_nothing() -> None:
     table = scores.evaluate(np.array([1, 1]), np.array([0.2, 0.9]), ["ok", "ok"], ["a", "b"], 0.5, QUANTILES)
     assert table["auroc"] == {"value": None, "low": None, "high": None}
     assert table["at_threshold"]["specificity"]["value"] is None
+    assert table["conformal"]["NORMAL"]["wrong_single"]["value"] is None
 
 
 def test_intervals_widen_when_films_belong_to_few_patients() -> None:
