@@ -14,8 +14,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cxr.film import MAX_BYTES, Film, UnreadableImage, check_size, check_span, look_up, square
-from cxr.headers import j2k_size, jpeg_size
+from cxr.film import (
+    MAX_BYTES,
+    Film,
+    UnreadableImage,
+    check_scans,
+    check_size,
+    check_span,
+    check_tail,
+    look_up,
+    square,
+)
+from cxr.headers import jpeg_frame
+from cxr.jpeg2000 import read_codestream
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -40,6 +51,9 @@ _DECODERS = {
 (2), 2000 (2).
 """
 _J2K = frozenset({_JPEG + "90", _JPEG + "91"})
+_LIBJPEG = frozenset({_JPEG + "50", _JPEG + "51", _JPEG + "57", _JPEG + "70"})
+"""Decoded by libjpeg, which fills what is missing with the middle of the range; the other decoders refuse."""
+_RLE_HEADER, _LONGEST_RUN = 64, 128
 _MODALITIES = frozenset({"CR", "DX"})
 _BODY_PARTS = (
     "ABDOMEN ANKLE ARM BREAST BRAIN CALCANEUS CALF CLAVICLE COCCYX CSPINE ELBOW EXTREMITY EYE FEMUR FINGER FOOT "
@@ -140,47 +154,88 @@ def _develop(dataset: Dataset) -> Film:
 
 
 def _stored_values(dataset: Dataset) -> np.ndarray:
-    """unsigned [rows, columns] of the BitsStored low bits; what lies above them (overlays, sign) is masked away."""
+    """unsigned [rows, columns] of the BitsStored low bits; what lies above them (overlays, sign) is masked away.
+
+    Of a stream for libjpeg all bits are decoded first: what it fills in for missing ones is the middle of their range.
+    """
     from pydicom.pixels import pixel_array
 
-    syntax = str(dataset.file_meta.TransferSyntaxUID)
-    if syntax not in _NATIVE:
-        _check_frame(dataset, syntax)
-    decoded = pixel_array(dataset, index=0, raw=True, decoding_plugin=_DECODERS.get(syntax, ""))
+    syntax, stored = str(dataset.file_meta.TransferSyntaxUID), int(dataset.BitsStored)
+    depth = 0 if syntax in _NATIVE else _check_frame(dataset, syntax)
+    plugin, bits = _DECODERS.get(syntax, ""), max(stored, depth)
+    decoded = pixel_array(dataset, index=0, raw=True, decoding_plugin=plugin, bits_stored=bits)
     if decoded.shape != (dataset.Rows, dataset.Columns):
         raise UnreadableImage("dicom_no_pixels")
     native = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
     unsigned = native.view(f"u{native.dtype.itemsize}")
-    return unsigned & unsigned.dtype.type((1 << int(dataset.BitsStored)) - 1)
+    if depth:
+        middle = 1 << (depth - 1)
+        check_tail(unsigned, middle - 1, middle + 1)
+    return unsigned & unsigned.dtype.type((1 << stored) - 1)
 
 
-def _check_frame(dataset: Dataset, syntax: str) -> None:
-    """The compressed stream has its own idea of its size: refuse it before a decoder believes it."""
+def _check_frame(dataset: Dataset, syntax: str) -> int:
+    """The compressed stream has its own idea of its size: refuse it before a decoder believes it. Returns the bits of
+    its values if libjpeg decodes it, else 0.
+    """
     from pydicom.encaps import get_frame
 
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    size = (int(dataset.Columns), int(dataset.Rows))
     if syntax == _RLE:
-        _check_run_lengths(frame, int(dataset.Rows) * int(dataset.Columns))
-    else:
-        declared = j2k_size(frame) if syntax in _J2K else jpeg_size(frame)
-        if declared != (dataset.Columns, dataset.Rows):
-            raise UnreadableImage("dicom_no_pixels")
+        _check_run_lengths(frame, size[0] * size[1], int(dataset.BitsAllocated) // 8)
+        return 0
+    if syntax in _J2K:
+        _check_codestream(frame, size)
+        return 0
+    depth = _check_jpeg(frame, size)
+    return depth if syntax in _LIBJPEG else 0
 
 
-def _check_run_lengths(frame: bytes, limit: int) -> None:
-    """Adds up what each RLE segment (PS3.5 annex G) would unpack to; raises when one exceeds `limit` bytes."""
+def _check_jpeg(frame: bytes, size: tuple[int, int]) -> int:
+    """The bits of its values. Raises unless it is a JPEG or JPEG-LS stream of `size` (width, height), of one component
+    and of few scans.
+    """
+    check_scans(frame)
+    header = jpeg_frame(frame)
+    if header is None or header[:2] != size:
+        raise UnreadableImage("dicom_no_pixels")
+    if header.components != 1:
+        raise UnreadableImage("dicom_encoding")
+    return header.depth
+
+
+def _check_codestream(frame: bytes, size: tuple[int, int]) -> None:
+    """Is it a JPEG 2000 stream of `size` (width, height), cheap to decode and with all its tiles?"""
+    promised = read_codestream(frame)
+    if promised is None or promised[:2] != size:
+        raise UnreadableImage("dicom_no_pixels")
+    if not promised.bounded:
+        raise UnreadableImage("dicom_encoding")
+    if not promised.complete:
+        raise UnreadableImage("damaged")
+
+
+def _check_run_lengths(frame: bytes, limit: int, segments: int) -> None:
+    """Adds up what each RLE segment (PS3.5 annex G) would unpack to; raises when one exceeds `limit` bytes.
+
+    No stream needs two bytes for one, nor codes that write nothing (128) more often than the longest run.
+    """
     count = int.from_bytes(frame[:4], "little")
     if not 1 <= count <= 2:
         raise UnreadableImage("dicom_encoding")
+    if len(frame) > _RLE_HEADER + 2 * limit * segments:
+        raise UnreadableImage("dicom_no_pixels")
     starts = [int.from_bytes(frame[4 * n : 4 * n + 4], "little") for n in range(1, count + 1)]
     for start, end in zip(starts, [*starts[1:], len(frame)], strict=True):
-        at, total = start, 0
-        while at < end - 1 and total <= limit:
+        at, total, idle = start, 0, 0
+        while at < end - 1 and total <= limit and idle <= limit // _LONGEST_RUN:
             control = frame[at]
             literal = control < 128
+            idle += control == 128
             total += control + 1 if literal else 257 - control if control > 128 else 0
             at += control + 2 if literal else 2 if control > 128 else 1
-        if total > limit + 1:
+        if total > limit + 1 or idle > limit // _LONGEST_RUN:
             raise UnreadableImage("dicom_no_pixels")
 
 

@@ -6,10 +6,13 @@ reproduce its own golden films on this very machine is refused.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -32,6 +35,16 @@ class Output:
     probability: float
     heatmap: np.ndarray
     ood_distance: float
+
+
+class _Golden(NamedTuple):
+    """films: uint8 [n, 224, 224]; the answers recorded for them; tolerance: of the probability."""
+
+    films: np.ndarray
+    probabilities: np.ndarray
+    distances: np.ndarray
+    heatmaps: np.ndarray
+    tolerance: float
 
 
 class Engine:
@@ -61,21 +74,15 @@ class Engine:
         return Output(float(raw["probability"].item()), heatmap, float(raw["ood_distance"].item()))
 
     def check_golden(self, golden: Path | bytes, at_most: int | None = None) -> None:
-        """Runs the films of golden.npz (the first `at_most`); EngineError if an answer differs from the recorded one.
+        """Runs the films of golden.npz (the first `at_most`); EngineError if an answer differs from the recorded one or
+        the file is none. OSError only for a path that cannot be opened.
 
         Each film costs one inference, so a cold start asks for few.
         """
-        with np.load(BytesIO(golden) if isinstance(golden, bytes) else golden, allow_pickle=False) as recorded:
-            tolerance = float(recorded["tolerance"])
-            films, probabilities = recorded["films"], recorded["probability"]
-            distances, heatmaps = recorded["ood_distance"], recorded["heatmap"]
-        if not len(films) or not len(films) == len(probabilities) == len(distances) == len(heatmaps):
-            raise EngineError(
-                f"golden.npz holds {len(films)} films and {len(probabilities)} answers; export the bundle again"
-            )
-        recorded_answers = zip(films, probabilities, distances, heatmaps, strict=True)
-        for film, probability, distance, heatmap in islice(recorded_answers, at_most):
-            self._compare(self.run(film), probability, distance, heatmap, tolerance)
+        recorded = _recorded(golden)
+        answers = zip(recorded.films, recorded.probabilities, recorded.distances, recorded.heatmaps, strict=True)
+        for film, probability, distance, heatmap in islice(answers, at_most):
+            self._compare(self.run(film), probability, distance, heatmap, recorded.tolerance)
 
     def _compare(self, got: Output, probability: float, distance: float, heatmap: np.ndarray, tolerance: float) -> None:
         if not abs(got.probability - probability) <= tolerance:
@@ -102,3 +109,24 @@ class Engine:
         shape, dtype = tuple(int(n) for n in details["shape"]), np.dtype(details["dtype"])
         if shape != (1, SIDE, SIDE, 1) or dtype != np.float32:
             raise EngineError(f"input is {dtype} {shape}, expected float32 {(1, SIDE, SIDE, 1)}")
+
+
+def _recorded(golden: Path | bytes) -> _Golden:
+    """The content of golden.npz. Raises EngineError unless it is whole and of the form that an export writes."""
+    try:
+        with np.load(BytesIO(golden) if isinstance(golden, bytes) else golden, allow_pickle=False) as arrays:
+            films, tolerance = arrays["films"], float(arrays["tolerance"])
+            answers = [arrays[name].astype(np.float32) for name in ("probability", "ood_distance", "heatmap")]
+    except (KeyError, ValueError, TypeError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
+        raise EngineError(
+            f"golden.npz is no archive of golden films ({type(error).__name__}); export the bundle again"
+        ) from error
+    probabilities, distances, heatmaps = answers
+    if films.dtype != np.uint8 or films.shape[1:] != (SIDE, SIDE) or not len(films):
+        raise EngineError(
+            f"golden films are {films.dtype} {films.shape}, expected uint8 (n, {SIDE}, {SIDE}); export the bundle again"
+        )
+    shapes = probabilities.shape, distances.shape, heatmaps.shape[:1]
+    if shapes != (films.shape[:1],) * 3:
+        raise EngineError(f"golden.npz holds {len(films)} films and answers of {shapes}; export the bundle again")
+    return _Golden(films, probabilities, distances, heatmaps, tolerance)

@@ -16,7 +16,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from cxr.headers import jpeg_size, png_size
+from cxr.headers import jpeg_frame, png_size
 from cxr.reasons import reason
 
 SIDE = 224
@@ -40,6 +40,8 @@ _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _START_OF_SCAN = b"\xff\xda"
 _DEEP_MODES = ("I", "I;16", "I;16B")
+_FILLED = (8, 247)
+"""What a tail of a film itself may be lies outside: black or white."""
 _LOOK_UP_ROWS = 256
 _EXIF_ORIENTATION = 0x0112
 _EXIF_TURNED = (5, 6, 7, 8)
@@ -113,6 +115,22 @@ def check_span(darkest: float, brightest: float) -> None:
         raise UnreadableImage("constant_image", span=int(brightest - darkest), limit=MIN_SPAN)
 
 
+def check_scans(jpeg: bytes) -> None:
+    """Raises UnreadableImage for a JPEG stream of too many scans."""
+    if (scans := jpeg.count(_START_OF_SCAN)) > MAX_SCANS:
+        raise UnreadableImage("too_complex", scans=scans, limit=MAX_SCANS)
+
+
+def check_tail(decoded: np.ndarray, above: float, below: float) -> None:
+    """libjpeg fills what a cut-off but properly closed file lacks with one flat grey, and calls it success. Raises
+    UnreadableImage for a flat tail of a grey between the bounds, both excluded; decoded: [h, w] or [h, w, channels].
+    """
+    tail = decoded[-max(1, decoded.shape[0] // TAIL) :]
+    first = tail[0, 0]
+    if (tail == first).all() and above < float(first.mean()) < below and (decoded != first).any():
+        raise UnreadableImage("damaged")
+
+
 def square(grey: Image.Image) -> np.ndarray:
     """An 8-bit grey image of any size -> uint8 [224, 224], stretched with an antialiased bilinear filter."""
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.uint8)
@@ -130,12 +148,12 @@ def look_up(table: np.ndarray, indexes: np.ndarray) -> Image.Image:
 
 
 def _read_raster(data: bytes, kind: str) -> Film:
-    if kind == "JPEG" and (scans := data.count(_START_OF_SCAN)) > MAX_SCANS:
-        raise UnreadableImage("too_complex", scans=scans, limit=MAX_SCANS)
-    declared = jpeg_size(data) if kind == "JPEG" else png_size(data)
-    if declared is None or 0 in declared:
+    if kind == "JPEG":
+        check_scans(data)
+    declared = jpeg_frame(data) if kind == "JPEG" else png_size(data)
+    if declared is None or 0 in declared[:2]:
         raise UnreadableImage("damaged")
-    check_size(*declared)
+    check_size(*declared[:2])
     with _decoding():
         image = Image.open(BytesIO(data), formats=(kind,))
         frames = getattr(image, "n_frames", 1)
@@ -149,20 +167,12 @@ def _read_raster(data: bytes, kind: str) -> Film:
         image.draft(image.mode, (DRAFT_SIDE, DRAFT_SIDE))
         image.load()
         if kind == "JPEG":
-            _check_tail(np.asarray(image))
+            check_tail(np.asarray(image), *_FILLED)
         upright = ImageOps.exif_transpose(image)
         image.close()
     pixels, saturation = _to_grey(upright)
     check_span(int(pixels.min()), int(pixels.max()))
     return Film(pixels, kind, width, height, saturation)
-
-
-def _check_tail(decoded: np.ndarray) -> None:
-    """libjpeg fills what a cut-off but properly closed file lacks with one flat grey, and calls it success."""
-    tail = decoded[-max(1, decoded.shape[0] // TAIL) :]
-    first = tail[0, 0]
-    if (tail == first).all() and 8 < float(first.mean()) < 247 and (decoded != first).any():
-        raise UnreadableImage("damaged")
 
 
 def _to_grey(image: Image.Image) -> tuple[np.ndarray, float]:

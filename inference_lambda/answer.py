@@ -33,11 +33,15 @@ class NoAnswer(Exception):
 
 
 class OutOfTime(NoAnswer):
-    """The time budget ended between two attempts."""
+    """The time budget ended before the answer was written."""
 
 
 class WrongBucket(Exception):
     """The upload is not in the uploads bucket, whose results this function may write."""
+
+
+class KeyTooLong(Exception):
+    """The upload's key leaves no room for its result's within S3's limit. The message is safe to log."""
 
 
 class WrongModel(Exception):
@@ -63,17 +67,20 @@ class Answerer:
     def answer(
         self, upload: Upload, has_time: Callable[[], bool] = lambda: True, expect_sha256: str | None = None
     ) -> Answer:
-        """Raises NoAnswer, WrongBucket, WrongModel, ModelUnavailable or what S3 raised."""
+        """Raises NoAnswer, WrongBucket, KeyTooLong, WrongModel, ModelUnavailable or what S3 raised."""
         if upload.bucket != self._config.uploads_bucket:
             raise WrongBucket("the object is not in the uploads bucket; check the notification or the manifest")
+        if (length := len(_result_key(upload).encode("utf-8", "surrogatepass"))) > MAX_KEY_BYTES:
+            raise KeyTooLong(
+                f"the result's key has {length} bytes, the limit is {MAX_KEY_BYTES}; give the upload a shorter one"
+            )
         model = self._models.current()
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            if not has_time():
-                raise OutOfTime("the time budget ended")
+            _check_time(has_time)
             if expect_sha256 not in (None, model.sha256):
                 raise WrongModel(f"model {model.sha256[:16]} would answer, {str(expect_sha256)[:16]} was expected")
             try:
-                return replace(self._attempt(upload, model), attempts=attempt)
+                return replace(self._attempt(upload, model, has_time), attempts=attempt)
             except _StaleModel:
                 newer = self._models.refresh()
                 if newer.serial <= model.serial and attempt > 1:
@@ -83,9 +90,11 @@ class Answerer:
                 model = self._models.current()
         raise NoAnswer(f"lost {MAX_ATTEMPTS} races for the result")
 
-    def _attempt(self, upload: Upload, model: Model) -> Answer:
-        result_key = f"results/{upload.key}.json"
+    def _attempt(self, upload: Upload, model: Model, has_time: Callable[[], bool]) -> Answer:
+        """Looks at the time before whatever is slow: one call that stalls must not take the batch with it."""
+        result_key = _result_key(upload)
         standing = self._store.head(self._config.results_bucket, result_key)
+        _check_time(has_time)
         started = time.perf_counter()
         try:
             stored = self._store.get(upload.bucket, upload.key, MAX_BYTES)
@@ -99,8 +108,11 @@ class Answerer:
         earlier = standing if standing is not None and results.answers(standing, stored) else None
         if why := self._settled(standing, earlier, model):
             return Answer(SKIPPED, 0, why=why)
+        _check_time(has_time)
         examination = self._examine(stored, model)
         examination.durations["read"] = read_ms
+        _check_time(has_time)
+        heatmap = self._write_heatmap(upload, model, examination)
         document = results.build(
             results.Source(upload.bucket, upload.key, stored.version_id, stored.etag),
             examination,
@@ -108,9 +120,10 @@ class Answerer:
             model.limits,
             version=model.version,
             package_arn=model.package_arn,
-            heatmap=self._write_heatmap(upload, model, examination),
+            heatmap=heatmap,
             supersedes=results.superseded(earlier) if earlier else None,
         )
+        _check_time(has_time)
         self._store.put_over(
             self._config.results_bucket,
             result_key,
@@ -155,3 +168,12 @@ class Answerer:
 
 class _StaleModel(Exception):
     """The standing result was written under a higher serial than this model's."""
+
+
+def _result_key(upload: Upload) -> str:
+    return f"results/{upload.key}.json"
+
+
+def _check_time(has_time: Callable[[], bool]) -> None:
+    if not has_time():
+        raise OutOfTime("the time budget ended")

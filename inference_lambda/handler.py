@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from inference_lambda.answer import DONE, Answer, Answerer, NoAnswer, OutOfTime, WrongBucket, WrongModel
+from inference_lambda.answer import DONE, Answer, Answerer, KeyTooLong, NoAnswer, OutOfTime, WrongBucket, WrongModel
 from inference_lambda.config import Config
 from inference_lambda.events import (
     UnknownEvent,
@@ -31,7 +31,9 @@ from inference_lambda.model import ModelSource, ModelUnavailable
 from inference_lambda.store import Gone, Store, TooLarge
 
 RESERVE_MS = 20_000
-"""Handed back instead of started when less is left; a quarter of the whole time for functions with short timeouts."""
+"""Handed back instead of started, examined or written when less is left: what one call to an S3 that does not answer
+costs (inference_lambda.store). A quarter of the whole time for functions with short timeouts.
+"""
 MAX_MANIFEST_BYTES = 4 << 20
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 _STATUS_METRICS = {
@@ -40,7 +42,8 @@ _STATUS_METRICS = {
     "out_of_distribution": "OutOfDistribution",
     "unreadable": "Unreadable",
 }
-_SAFE_MESSAGES = (NoAnswer, WrongBucket, WrongModel, ModelUnavailable, UnknownEvent)
+_HOPELESS = (WrongBucket, KeyTooLong)
+_SAFE_MESSAGES = (*_HOPELESS, NoAnswer, WrongModel, ModelUnavailable, UnknownEvent)
 
 
 class Fault(Exception):
@@ -172,7 +175,7 @@ class Batch:
                 where=error_places(error),
                 request_id=self._request_id,
             )
-            return "failed" if isinstance(error, WrongBucket) else "unfinished"
+            return "failed" if isinstance(error, _HOPELESS) else "unfinished"
         self._record(upload, answer, (time.perf_counter() - started) * 1000)
         return answer.outcome
 

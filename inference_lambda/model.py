@@ -2,7 +2,7 @@
 
 The rule defended here: a model answers only after its manifest, its bytes and its golden films have been verified.
 What cannot be verified never replaces what was; a cold start without a usable current model serves the previous one,
-and says so.
+and says so. Without a pointer no model is promoted, and none answers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from cxr.bundle import MAX_MANIFEST_BYTES, Bundle, BundleError, sha256_of
 from cxr.engine import Engine, EngineError
 from cxr.verdict import Limits
-from inference_lambda.log import error_name, log
+from inference_lambda.log import error_name, error_places, log
 from inference_lambda.pointer import MAX_POINTER_BYTES, Pointer, PointerError, Release, parse_pointer
-from inference_lambda.store import Gone, NotModified, Store, Stored, TooLarge
+from inference_lambda.store import Gone, NotModified, Store, Stored, TooLarge, is_transient
 
 REFRESH_SECONDS = 60.0
 RETRY_SECONDS = 5.0
@@ -93,7 +93,9 @@ class ModelSource:
 
     def _in_memory(self) -> Model:
         if self._model is None:
-            raise ModelUnavailable("no verified model; look for model_refused in the log, then promote or roll back")
+            raise ModelUnavailable(
+                "no verified model; look for model_refused or model_withdrawn in the log, then promote or roll back"
+            )
         return self._model
 
     def _refresh(self) -> None:
@@ -103,6 +105,9 @@ class ModelSource:
             stored = self._store.get(self._bucket, self._pointer_key, MAX_POINTER_BYTES, unless_etag=self._etag)
             pointer = parse_pointer(stored.body)
         except NotModified:
+            return
+        except Gone:
+            self._withdraw()
             return
         except Exception as error:
             self._refuse(error, None)
@@ -124,11 +129,22 @@ class ModelSource:
             except Exception as error:
                 self._refuse(error, pointer.previous)
 
+    def _withdraw(self) -> None:
+        """The rollback of a first promotion deletes the pointer: what is in memory must not answer any more."""
+        self._model, self._etag = None, None
+        self._due = self._retry_at = self._clock() + RETRY_SECONDS
+        self.troubles.refused += 1
+        log("error", "model_withdrawn", why="there is no pointer; promote a model")
+
     def _refuse(self, error: Exception, release: Release | None) -> None:
-        """Keeps what is in memory and forgets the pointer's ETag, so that the next look tries again."""
+        """Keeps what is in memory and forgets the pointer's ETag, so that the next look tries again.
+
+        Whatever is not S3's passing trouble is a refusal, counted for the alarm at every look until it is mended: a
+        missing right, a full disk or a file of another form keep a promoted model away just as a wrong sha256 does.
+        """
         self._etag = None
         serial = None if release is None else release.serial
-        if not isinstance(error, (BundleError, EngineError, PointerError)):
+        if is_transient(error):
             log("warning", "model_unread", error=error_name(error), serial=serial)
             if self._model is None:
                 self._due = float("-inf")
@@ -137,7 +153,9 @@ class ModelSource:
         if self._model is None:
             self._due = self._retry_at
         self.troubles.refused += 1
-        log("error", "model_refused", error=error_name(error), why=str(error), serial=serial)
+        why = str(error) if isinstance(error, (BundleError, EngineError, PointerError)) else None
+        where = None if why else error_places(error)
+        log("error", "model_refused", error=error_name(error), why=why, where=where, serial=serial)
 
     def _load(self, release: Release) -> Model:
         if release.bucket != self._bucket:

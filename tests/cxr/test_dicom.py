@@ -2,10 +2,12 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from cxr.film import UnreadableImage, read_film
 
@@ -105,3 +107,17 @@ def test_what_is_no_chest_radiograph_is_refused(tags, code):
 @pytest.mark.parametrize("part", ["CHEST", "THORAX", "TORAX AP", "", "chest"])
 def test_chests_by_any_name_pass(part):
     assert read_film(dicom(RAMP * 16, 12, BodyPartExamined=part)).format == "DICOM"
+
+
+def test_a_flat_border_is_no_cut_unless_it_has_the_grey_of_missing_data():
+    def jpeg(border: int) -> bytes:
+        pixels = RAMP.astype(np.uint8)
+        pixels[150:] = border
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG", quality=95)
+        return dicom(pixels, 8, JPEGBaseline8Bit, PixelData=encapsulate([stream.getvalue()]))
+
+    assert all(read_film(jpeg(border)).format == "DICOM" for border in (0, 60, 255))
+    with pytest.raises(UnreadableImage) as refused:
+        read_film(jpeg(128))
+    assert refused.value.code == "damaged"

@@ -82,6 +82,59 @@ def test_any_golden_difference_is_an_error(engine, tiny, changes):
         engine.check_golden(stream.getvalue())
 
 
+def packed(arrays: dict) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def bare_array() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(3))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda whole, arrays: b"",
+        lambda whole, arrays: b"corrupt",
+        lambda whole, arrays: b"PK\x03\x04" + bytes(100),
+        lambda whole, arrays: whole[: len(whole) // 2],
+        lambda whole, arrays: whole.replace(whole[300:310], bytes(10), 1),
+        lambda whole, arrays: bare_array(),
+        lambda whole, arrays: packed({name: array for name, array in arrays.items() if name != "tolerance"}),
+        lambda whole, arrays: packed({**arrays, "tolerance": np.zeros(2)}),
+        lambda whole, arrays: packed({**arrays, "films": arrays["films"].astype(np.float32)}),
+        lambda whole, arrays: packed({**arrays, "films": arrays["films"][:, :7]}),
+        lambda whole, arrays: packed({**arrays, "films": np.uint8(7)}),
+        lambda whole, arrays: packed({**arrays, "probability": np.array(["a", "b", "c"])}),
+        lambda whole, arrays: packed({**arrays, "probability": np.float32(0.5)}),
+        lambda whole, arrays: packed({**arrays, "heatmap": np.array([None, None, None])}),
+    ],
+    ids=[
+        "empty",
+        "no archive",
+        "archive of nothing",
+        "cut",
+        "flipped",
+        "bare array",
+        "no tolerance",
+        "two tolerances",
+        "float films",
+        "small films",
+        "no film",
+        "text",
+        "one answer",
+        "objects",
+    ],
+)
+def test_a_golden_file_of_another_form_is_an_engine_error(engine, tiny, spoil):
+    whole = tiny.golden()
+    with pytest.raises(EngineError, match=r"golden.*export the bundle again"):
+        engine.check_golden(spoil(whole, dict(np.load(io.BytesIO(whole)))))
+
+
 @pytest.mark.parametrize("data", [b"", b"not a model", b"\x1c\x00\x00\x00TFL3" + bytes(200)])
 def test_bytes_that_are_no_model_are_refused(data):
     with pytest.raises(EngineError):

@@ -181,6 +181,20 @@ def test_a_rollback_wins_over_the_withdrawn_model(ready, events, tiny):
     assert ready.result("a")["label"] == "PNEUMONIA" and ready.result_metadata("a")["serial"] == "3"
 
 
+def test_messages_come_back_while_no_model_is_promoted(ready, events, tiny, monkeypatch):
+    ready.upload("a", tiny.grey_film(170))
+    function, _ = warm(ready, events)
+    ready.s3.delete_object(Bucket="models", Key="models/current.json")
+    monkeypatch.setattr(function.models, "_due", float("-inf"))
+    batch = events.queue(events.s3("a"))
+    assert function.handle(batch, events.context()) == {"batchItemFailures": [{"itemIdentifier": "message-0"}]}
+    assert ready.versions("a") == 0
+    ready.promote(slope=-12.0)
+    monkeypatch.setattr(function.models, "_due", float("-inf"))
+    assert function.handle(batch, events.context()) == {"batchItemFailures": []}
+    assert ready.result("a")["label"] == "NORMAL"
+
+
 def test_a_model_that_cannot_be_loaded_leaves_newer_answers_alone(ready, events, tiny):
     """Fallback to the previous model must not undo what the current model answered."""
     ready.promote(slope=-12.0)
@@ -215,6 +229,20 @@ def test_time_running_out_between_races_hands_the_record_back(ready, events, tin
     monkeypatch.setattr(Store, "put_over", lambda *a, **n: (_ for _ in ()).throw(Conflict))
     answer = function.handle(events.direct("a"), events.context(120_000, 100_000, 90_000, 1_000))
     assert answer["unfinished"] == [{"bucket": "uploads", "key": "a"}]
+
+
+@pytest.mark.parametrize("slow", BEFORE)
+def test_after_a_slow_call_no_other_is_made_and_the_rest_is_handed_back(ready, events, tiny, slow):
+    for key in "ab":
+        ready.upload(key, tiny.grey_film(170))
+    function, store = warm(ready, events)
+    context = events.context()
+    store.actions[BEFORE[slow]] = lambda: context.remaining.append(context.remaining.pop() - 101_000)
+    answer = function.handle(events.queue(events.s3("a"), events.s3("b")), context)
+    left = ["message-1"] if slow == "put" else ["message-0", "message-1"]
+    assert [item["itemIdentifier"] for item in answer["batchItemFailures"]] == left
+    assert len(store.calls) == BEFORE[slow] + 1
+    assert function.handle(events.direct("a", "b"), events.context())["unfinished"] == []
 
 
 FAULTS = {

@@ -8,6 +8,9 @@ from inference_lambda.answer import WrongModel
 from inference_lambda.events import UnknownEvent
 from inference_lambda.handler import Fault, Unanswered
 
+TIME_FOR_ONE = (120_000, *[90_000] * 6, 15_000)
+"""ms left at each look: at the start, and at the six of one upload."""
+
 
 @pytest.fixture
 def ready(account):
@@ -138,6 +141,21 @@ def test_a_direct_call_says_what_became_of_each_upload(ready, events, tiny):
     }
 
 
+def test_a_key_whose_results_key_is_too_long_has_failed_and_is_never_acknowledged(ready, events, tiny, capfd):
+    fits, too_long = "k" * 1011, "k" * 1012
+    for key in (fits, too_long):
+        ready.upload(key, tiny.grey_film(120))
+    function = ready.function()
+    named = {"bucket": "uploads", "key": too_long}
+    answer = function.handle(events.direct(fits, too_long), events.context())
+    assert (answer["done"], answer["unfinished"], answer["failed"]) == ([fits], [], [named])
+    assert '"Failed":1' in capfd.readouterr().out
+    batch = events.queue(events.s3(too_long), events.s3(fits))
+    assert function.handle(batch, events.context()) == {"batchItemFailures": [{"itemIdentifier": "message-0"}]}
+    assert '"Failed":1' in (said := capfd.readouterr().out) and "1025 bytes, the limit is 1024" in said
+    assert too_long not in said
+
+
 def test_a_manifest_names_the_uploads(ready, events, tiny):
     ready.upload("a.jpeg", tiny.grey_film(120))
     ready.s3.put_object(Bucket="results", Key="manifests/1.json", Body=json.dumps(events.direct("a.jpeg")))
@@ -177,16 +195,15 @@ def test_an_event_of_unknown_form_is_an_error(ready, events, event):
 def test_records_without_time_left_are_handed_back(ready, events, tiny):
     for key in "abc":
         ready.upload(key, tiny.grey_film(120))
-    clock = events.context(120_000, 100_000, 90_000, 15_000)
     batch = events.queue(*(events.s3(key) for key in "abc"))
-    answer = ready.function().handle(batch, clock)
+    answer = ready.function().handle(batch, events.context(*TIME_FOR_ONE))
     assert [item["itemIdentifier"] for item in answer["batchItemFailures"]] == ["message-1", "message-2"]
     assert [ready.versions(key) for key in "abc"] == [1, 0, 0]
 
 
 def test_a_direct_call_without_time_left_lists_what_is_unfinished(ready, events, tiny):
     ready.upload("a", tiny.grey_film(120))
-    answer = ready.function().handle(events.direct("a", "b"), events.context(120_000, 100_000, 90_000, 15_000))
+    answer = ready.function().handle(events.direct("a", "b"), events.context(*TIME_FOR_ONE))
     assert answer["done"] == ["a"] and answer["unfinished"] == [{"bucket": "uploads", "key": "b"}]
 
 

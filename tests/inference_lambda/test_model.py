@@ -1,5 +1,8 @@
+import io
 import json
+import shutil
 
+import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
@@ -201,6 +204,65 @@ def test_a_cold_start_tries_again_at_once_after_a_transient_fault(account, sourc
     assert source.current().serial == 1
 
 
+def forbidden(account, source):
+    source._store.fault = ClientError({"Error": {"Code": "AccessDenied", "Message": "person7"}}, "GetObject")
+
+
+def full_disk(account, source):
+    shutil.rmtree(account.config.scratch)
+    account.config.scratch.write_bytes(b"a file where a folder must be made")
+
+
+def golden_of_another_form(account, source):
+    files = source_files(account)
+    stream = io.BytesIO()
+    np.savez(stream, films=np.zeros(3))
+    files["golden.npz"] = stream.getvalue()
+    republish(account, files)
+
+
+def golden_that_is_no_archive(account, source):
+    files = source_files(account)
+    files["golden.npz"] = b"PK corrupt"
+    republish(account, files)
+
+
+def source_files(account):
+    return account.tiny.bundle_files(account.cache, slope=-12.0, name="job-2")
+
+
+def republish(account, files):
+    contents = {name: files[name] for name in ("model.tflite", "golden.npz")}
+    publish(account, {**contents, "bundle.json": account.tiny.manifest(contents).to_json()})
+
+
+@pytest.mark.parametrize("spoil", [forbidden, full_disk, golden_of_another_form, golden_that_is_no_archive])
+def test_whatever_keeps_a_promoted_model_away_but_s3s_passing_trouble_is_a_refusal(account, source, spoil, capsys):
+    first = account.promote()
+    source.current()
+    account.promote(slope=-12.0)
+    spoil(account, source)
+    assert source.refresh().sha256 == first
+    said = capsys.readouterr().out
+    assert source.troubles.refused == 1 and "model_refused" in said and "person7" not in said
+    source.refresh()
+    assert source.troubles.refused == 1, "it is looked at again only after a while"
+
+
+def test_a_model_withdrawn_with_its_pointer_answers_nothing_more(account, source, clock, capsys):
+    first = account.promote()
+    source.current()
+    account.s3.delete_object(Bucket="models", Key="models/current.json")
+    clock.now += REFRESH_SECONDS
+    for _ in range(3):
+        with pytest.raises(ModelUnavailable):
+            source.current()
+    assert source.troubles.refused == 1 and "model_withdrawn" in capsys.readouterr().out
+    account.point(2, account.pointer["bundle"])
+    clock.now += RETRY_SECONDS
+    assert source.current().sha256 == first and source.current().serial == 2
+
+
 def test_scratch_holds_one_model_at_most(account, source):
     for slope in (12.0, -12.0, 12.0, -12.0):
         account.promote(slope=slope)
@@ -221,8 +283,6 @@ def test_a_refused_model_leaves_nothing_in_scratch(account, source, tiny):
 
 
 def test_the_old_model_still_answers_after_its_file_is_gone(account, source, tiny):
-    import numpy as np
-
     account.promote()
     old = source.current().engine
     account.promote(slope=-12.0)

@@ -13,7 +13,7 @@ import pydicom
 from PIL import Image
 from poison_raster import HEIGHT, JUDGED, WIDTH, Case, encoded, film
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEG2000,
@@ -74,6 +74,10 @@ def compressed(pixels: np.ndarray, syntax: str, stored: int | None = None) -> Da
     return dataset
 
 
+def frame_of(dataset: Dataset) -> bytes:
+    return get_frame(dataset.PixelData, 0, number_of_frames=1)
+
+
 def encapsulated(frame: bytes, syntax: str, pixels: np.ndarray, **tags: object) -> bytes:
     dataset = header(pixels, syntax=syntax, **tags)
     dataset.PixelData = encapsulate([frame])
@@ -119,36 +123,40 @@ def sound() -> Iterator[Case]:
     yield "jpeg_2000.dcm", saved(compressed(deep * 16, JPEG2000Lossless, 12)), JUDGED, ""
     yield "jpeg_ls.dcm", saved(compressed(deep * 16, JPEGLSLossless, 12)), JUDGED, ""
     yield "jpeg_baseline.dcm", encapsulated(encoded(grey, "JPEG", quality=95), JPEGBaseline8Bit, grey), JUDGED, ""
-    yield "jpeg_lossless.dcm", lossless_jpeg(grey), JUDGED, ""
+    yield "jpeg_lossless.dcm", encapsulated(lossless_jpeg(grey), JPEGLosslessSV1, grey), JUDGED, ""
+    deeper = encapsulated(lossless_jpeg(deep * 16, 16), JPEGLosslessSV1, deep, stored=12)
+    yield "jpeg_lossless_12_bit_in_16.dcm", deeper, JUDGED, ""
+    tiled = encoded(grey, "JPEG2000", no_jp2=True, tile_size=(64, 64))
+    yield "jpeg_2000_in_tiles.dcm", encapsulated(tiled, JPEG2000, grey), JUDGED, ""
+    yield "jpeg_2000_file.dcm", encapsulated(encoded(grey, "JPEG2000"), JPEG2000, grey), JUDGED, ""
     yield "patient_everywhere.dcm", saved(everywhere(grey)), JUDGED, ""
 
 
-def lossless_jpeg(grey: np.ndarray) -> bytes:
-    """Process 14, selection value 1, predictor 'left', one Huffman code of 8 bits for each of the 9 categories."""
-    signed = grey.astype(np.int32)
+def lossless_jpeg(values: np.ndarray, depth: int = 8) -> bytes:
+    """Process 14, selection value 1, predictor 'left'; each category's Huffman code is its number in 5 bits."""
+    signed = values.astype(np.int32)
     predicted = np.empty_like(signed)
     predicted[:, 1:] = signed[:, :-1]
-    predicted[1:, 0], predicted[0, 0] = signed[:-1, 0], 128
-    difference = (signed - predicted).ravel()
+    predicted[1:, 0], predicted[0, 0] = signed[:-1, 0], 1 << (depth - 1)
     bits = []
-    for value in difference.tolist():
+    for value in (signed - predicted).ravel().tolist():
         size = abs(value).bit_length()
-        bits.append(f"{size:04b}" + (f"{value if value > 0 else value + (1 << size) - 1:0{size}b}" if size else ""))
+        extra = size if size < 16 else 0
+        bits.append(f"{size:05b}" + (f"{value if value > 0 else value + (1 << size) - 1:0{size}b}" if extra else ""))
     stream = "".join(bits)
     stream += "1" * (-len(stream) % 8)
     data = int(stream, 2).to_bytes(len(stream) // 8, "big").replace(b"\xff", b"\xff\x00")
-    height, width = grey.shape
-    frame = b"".join(
+    height, width = values.shape
+    return b"".join(
         (
             b"\xff\xd8",
-            b"\xff\xc4" + struct.pack(">HB", 19 + 9, 0) + bytes([0, 0, 0, 9] + [0] * 12) + bytes(range(9)),
-            b"\xff\xc3" + struct.pack(">HBHHB", 11, 8, height, width, 1) + bytes([1, 0x11, 0]),
+            b"\xff\xc4" + struct.pack(">HB", 19 + 17, 0) + bytes([0, 0, 0, 0, 17] + [0] * 11) + bytes(range(17)),
+            b"\xff\xc3" + struct.pack(">HBHHB", 11, depth, height, width, 1) + bytes([1, 0x11, 0]),
             b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes([1, 0, 1, 0, 0]),
             data,
             b"\xff\xd9",
         )
     )
-    return encapsulated(frame, JPEGLosslessSV1, grey)
 
 
 def everywhere(grey: np.ndarray) -> Dataset:
@@ -214,10 +222,14 @@ def hostile() -> Iterator[Case]:
     yield "all_padding.dcm", saved(header(grey, PixelPaddingValue=0, PixelPaddingRangeLimit=255)), *NO_PIXELS
     yield "deflated_bomb.dcm", deflated_bomb(), "unreadable", "file_too_large"
     yield "rle_bomb.dcm", encapsulated(rle_bomb(), RLELossless, grey), "unreadable", "dicom_no_pixels"
+    packed = frame_of(compressed(grey, RLELossless))
+    for idle in (10_000, 100_000):
+        padded = packed[:64] + b"\x80" * idle + packed[64:]
+        yield f"rle_of_{idle}_idle_codes.dcm", encapsulated(padded, RLELossless, grey), *NO_PIXELS
     yield "rle_of_15_segments.dcm", encapsulated(struct.pack("<16I", 15, *[64] * 15), RLELossless, grey), *BAD_ENCODING
     big = encoded(Image.fromarray(grey).resize((900, 900)), "JPEG2000", no_jp2=True)
     yield "jpeg_2000_larger_than_stated.dcm", encapsulated(big, JPEG2000, grey), "unreadable", "dicom_no_pixels"
-    yield "jpeg_2000_bomb.dcm", encapsulated(j2k_bomb(), JPEG2000, grey), "unreadable", "dicom_no_pixels"
+    yield "jpeg_2000_bomb.dcm", encapsulated(j2k_of(60000), JPEG2000, grey), "unreadable", "dicom_no_pixels"
     jpeg = encoded(Image.fromarray(grey).resize((900, 900)), "JPEG")
     yield "jpeg_larger_than_stated.dcm", encapsulated(jpeg, JPEGBaseline8Bit, grey), "unreadable", "dicom_no_pixels"
     yield "jpeg_that_is_text.dcm", encapsulated(b"PNEUMONIA" * 99, JPEGBaseline8Bit, grey), *NO_PIXELS
@@ -262,12 +274,11 @@ def rle_bomb() -> bytes:
     return struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\xff" * 40_000
 
 
-def j2k_bomb() -> bytes:
-    """A codestream header that promises 60000x60000 px in one tile."""
-    data = bytearray(encoded(film(), "JPEG2000", no_jp2=True))
-    at = data.index(b"\xff\x51")
-    for offset in (6, 10, 22, 26):
-        data[at + offset : at + offset + 4] = struct.pack(">I", 60000)
+def j2k_of(side: int, **options: object) -> bytes:
+    """A codestream whose header promises side x side px in one tile."""
+    data = bytearray(encoded(film(), "JPEG2000", no_jp2=True, **options))
+    for offset in (8, 12, 24, 28):
+        data[offset : offset + 4] = struct.pack(">I", side)
     return bytes(data)
 
 
@@ -280,7 +291,69 @@ def nested(good: bytes) -> bytes:
     return good[:at] + opening * 5000 + good[at:]
 
 
+def greedy() -> Iterator[Case]:
+    """Streams of the right width and height that promise far more than their pixels."""
+    grey = film()
+    plain = encoded(grey, "JPEG2000", no_jp2=True)
+    components = plain[:4] + struct.pack(">H", 38 + 3 * 80) + plain[6:40] + b"\0\x50" + plain[42:45] * 80 + plain[45:]
+    yield "jpeg_2000_of_80_components.dcm", encapsulated(components, JPEG2000, grey), *BAD_ENCODING
+    tiny = encoded(grey, "JPEG2000", no_jp2=True, tile_size=(3, 3), num_resolutions=1)
+    yield "jpeg_2000_in_3618_tiles.dcm", encapsulated(tiny, JPEG2000, grey), *BAD_ENCODING
+    layers = bytearray(encoded(grey, "JPEG2000", no_jp2=True, precinct_size=(64, 64)))
+    at = layers.index(b"\xff\x52")
+    layers[at + 6 : at + 8] = b"\xff\xff"
+    yield "jpeg_2000_of_65535_layers.dcm", encapsulated(bytes(layers), JPEG2000, grey), *BAD_ENCODING
+    dust = j2k_of(5000, codeblock_size=(4, 4))
+    yield "jpeg_2000_of_4x4_blocks.dcm", encapsulated(dust, JPEG2000, grey, Rows=5000, Columns=5000), *BAD_ENCODING
+    file = encoded(grey, "JPEG2000")
+    at = file.index(b"jp2c") - 4
+    palette = struct.pack(">I4sHB", 8 + 3 + 80, b"pclr", 1, 40) + bytes([7] * 40) + bytes(40)
+    yield "jpeg_2000_with_a_palette.dcm", encapsulated(file[:at] + palette + file[at:], JPEG2000, grey), *NO_PIXELS
+    big = encoded(Image.fromarray(grey).resize((900, 900)), "JPEG2000")
+    at = big.index(b"jp2h") - 4
+    decoy = struct.pack(">I4s", 8 + len(plain), b"xml ") + plain
+    yield "jpeg_2000_behind_a_decoy.dcm", encapsulated(big[:at] + decoy + big[at:], JPEG2000, grey), *NO_PIXELS
+    rgb = encoded(Image.fromarray(grey).convert("RGB"), "JPEG")
+    yield "jpeg_of_3_components.dcm", encapsulated(rgb, JPEGBaseline8Bit, grey), *BAD_ENCODING
+    jpeg = encoded(grey, "JPEG", progressive=True)
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    bomb = jpeg[:-2] + scan * 70 + jpeg[-2:]
+    yield "jpeg_scan_bomb.dcm", encapsulated(bomb, JPEGBaseline8Bit, grey), "unreadable", "too_complex"
+
+
+def cut_and_closed() -> Iterator[Case]:
+    """Streams that lack their end but have its marker, so that decoders call them whole."""
+    grey = film()
+    deep = grey.astype(np.uint16) * 16
+    for percent in (20, 50, 85):
+        baseline = closed(encoded(grey, "JPEG", quality=95), percent)
+        yield f"jpeg_{percent}_percent.dcm", encapsulated(baseline, JPEGBaseline8Bit, grey), *DAMAGED
+        lossless = closed(lossless_jpeg(grey), percent)
+        yield f"jpeg_lossless_{percent}_percent.dcm", encapsulated(lossless, JPEGLosslessSV1, grey), *DAMAGED
+        deeper = closed(lossless_jpeg(deep, 16), percent)
+        name = f"jpeg_lossless_12_bit_in_16_{percent}_percent.dcm"
+        yield name, encapsulated(deeper, JPEGLosslessSV1, deep, stored=12), *DAMAGED
+    tiled = encoded(grey, "JPEG2000", no_jp2=True, tile_size=(64, 64))
+    for tiles in (1, 6, 11):
+        kept = b"\xff\x90\0\x0a".join(tiled.split(b"\xff\x90\0\x0a")[: tiles + 1]) + b"\xff\xd9"
+        yield f"jpeg_2000_{tiles}_of_12_tiles.dcm", encapsulated(kept, JPEG2000, grey), *DAMAGED
+    whole = encoded(grey, "JPEG2000", no_jp2=True)
+    yield "jpeg_2000_50_percent.dcm", encapsulated(closed(whole, 50), JPEG2000, grey), "unreadable", "dicom_damaged"
+    ls = frame_of(compressed(deep, JPEGLSLossless, 12))
+    half = encapsulated(closed(ls, 50), JPEGLSLossless, deep, stored=12)
+    yield "jpeg_ls_50_percent.dcm", half, "unreadable", "dicom_damaged"
+
+
+DAMAGED = ("unreadable", "damaged")
+
+
+def closed(stream: bytes, percent: int) -> bytes:
+    return stream[: len(stream) * percent // 100] + b"\xff\xd9"
+
+
 def dicoms() -> Iterator[Case]:
     yield from sound()
     yield from refused()
     yield from hostile()
+    yield from greedy()
+    yield from cut_and_closed()
