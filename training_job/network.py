@@ -19,6 +19,8 @@ from cxr.film import SIDE
 from training_job.heads import Head
 
 BLOCKS = 5
+# Factor between the two halves of a subtracted mean, or the converter would add them up before it rounds them.
+MAGNIFIED = 1024.0
 # Where a network can be cut; fine-tuning N blocks starts right before block 5 - N + 1.
 START_OF_FINE_TUNING = {1: "block4_pool", 2: "block3_pool", 3: "film", 4: "film", 5: "film"}
 
@@ -166,23 +168,36 @@ def served_graph(network: Network, temperature: float, mean: np.ndarray, whiteni
     """film -> {probability [b,1], heatmap [b,h,w], ood_distance [b,1]}; `mean` [512], `whitening` [512, 512].
 
     The distance is the Euclidean norm of (embedding - mean) @ whitening, i.e. Mahalanobis' when whitening @ whitening.T
-    is the inverse covariance.
+    is the inverse covariance. A float16 export rounds every constant to 11 bits, and the spread of the flatten head's
+    embedding is a thousandth of its mean: so mean and whitening are kept as sums of two float16 numbers, 22 bits.
     """
     scaled = layers.Rescaling(1.0 / temperature, name="temperature")(network.logit)
     probability = layers.Activation("sigmoid", name="probability")(scaled)
     embedding = network.points["embedding"]
     size = embedding.shape[-1]
-    centred = layers.Rescaling(1.0, offset=[-float(value) for value in mean], name="ood_center")(embedding)
-    whiten = Weigh((size, size), axis=1, name="whiten")
-    whitened = whiten(ops.expand_dims(centred, -1))
-    distance = ops.sqrt(ops.sum(ops.square(whitened), axis=-1, keepdims=True))
+    reach = 2.0 ** np.ceil(np.log2(np.abs(whitening).max()))
+    (mean_high, mean_low), (high, low) = halves(mean), halves(whitening / reach)
+    centred = layers.Rescaling(1.0, offset=(-mean_high).tolist(), name="ood_center")(embedding)
+    centred = layers.Rescaling(MAGNIFIED, offset=(-MAGNIFIED * mean_low).tolist(), name="ood_center_rest")(centred)
+    whiten, rest = (Weigh((size, size), axis=1, name=name) for name in ("whiten", "whiten_rest"))
+    column = ops.expand_dims(centred, -1)
+    whitened = layers.Add(name="whitened")([whiten(column), rest(column)])
+    length = ops.sqrt(ops.sum(ops.square(whitened), axis=-1, keepdims=True))
+    distance = layers.Rescaling(float(reach / MAGNIFIED), name="reach")(length)
     heatmap, fill = (_grad_cam if network.head.name == "gap" else _hires_cam)(network)
     model = keras.Model(
         network.film, {"probability": probability, "heatmap": heatmap, "ood_distance": distance}, name="served"
     )
-    whiten.set_weights([whitening.astype(np.float32)])
+    whiten.set_weights([high.astype(np.float32)])
+    rest.set_weights([low.astype(np.float32)])
     fill(model)
     return model
+
+
+def halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two arrays of float16 numbers whose sum differs from `values` by 2**-22 of each, or by 6e-8 at most."""
+    high = values.astype(np.float16).astype(np.float64)
+    return high, (values - high).astype(np.float16).astype(np.float64)
 
 
 def _grad_cam(network: Network) -> tuple[Any, Any]:

@@ -101,6 +101,35 @@ def test_every_precision_answers_as_keras_does(net: network.Network, served: ker
             assert gap <= tolerance * expected["heatmap"][row].max()
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_spread_far_below_the_mean_keeps_its_distances(net: network.Network, precision: str) -> None:
+    batch = films()
+    probe = keras.Model(net.film, {"embedding": net.points["embedding"]})
+    mean = probe.predict(batch, verbose=0)["embedding"].mean(axis=0).astype(np.float64)
+    spread = 2e-4 * (np.abs(mean) + 1e-3)
+    rng = np.random.default_rng(2)
+    whitening = np.linalg.qr(rng.normal(size=(512, 512)))[0] / spread[:, None]
+    graph = network.served_graph(net, 1.0, mean + 0.5, whitening)
+    # What rounds the films' own embedding is not ours to mend: only the constants are, so the embedding is given.
+    entrance = keras.Input((512,), batch_size=1)
+    value = entrance
+    for name in ("ood_center", "ood_center_rest"):
+        value = graph.get_layer(name)(value)
+    column = keras.ops.expand_dims(value, -1)
+    whitened = graph.get_layer("whiten")(column) + graph.get_layer("whiten_rest")(column)
+    length = keras.ops.sqrt(keras.ops.sum(keras.ops.square(whitened), axis=-1, keepdims=True))
+    tail = keras.Model(entrance, graph.get_layer("reach")(length))
+    converter = tf.lite.TFLiteConverter.from_keras_model(tail)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    signature = Signature(converter.convert(), threads=1)
+    near = (mean + 0.5 + rng.normal(size=512) * spread).astype(np.float32)
+    (got,) = signature(near).values()
+    expected = np.linalg.norm((near.astype(np.float64) - mean - 0.5) @ whitening)
+    assert got.item() == pytest.approx(expected, rel=5e-3)
+
+
 def test_int8_leaves_the_whitening_matrix_alone(served: keras.Model) -> None:
     """Rounded to int8 along its faint directions the distance would be noise."""
     content = export.to_tflite(served, "int8")
