@@ -24,20 +24,26 @@ if TYPE_CHECKING:
     import keras
 
 BATCH = 32
-# Maps are kept as float16 (relative error 5e-4, a tenth of int8's): block4_pool of 5,216 films is 1 GB instead of 2.
-DTYPES = {1: np.float32, 3: np.float16}
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """The frozen part. identity: weights, preprocessing and engine. shapes: of each point's feature."""
+    """The frozen part. identity: weights, preprocessing and engine. shapes: of each point's feature.
+
+    map_type: what maps [h, w, c] are kept in: float16 (relative error 5e-4, a tenth of int8's) makes block4_pool of
+    5,216 films 1 GB instead of 2; float32 where films differ by little more than that. Vectors are kept as float32.
+    """
 
     identity: str
     shapes: dict[str, tuple[int, ...]]
     run: Callable[[np.ndarray], dict[str, np.ndarray]]
+    map_type: str = "float16"
+
+    def kept_in(self, name: str) -> str:
+        return self.map_type if len(self.shapes[name]) == 3 else "float32"
 
 
-def keras_trunk(model: keras.Model, identity: str) -> Trunk:
+def keras_trunk(model: keras.Model, identity: str, map_type: str) -> Trunk:
     """Features by Keras (GPU, or float32 on CPU), as a graph: eager VGG16 costs a fifth more."""
     import tensorflow as tf
 
@@ -48,10 +54,10 @@ def keras_trunk(model: keras.Model, identity: str) -> Trunk:
         return {name: value.numpy() for name, value in outputs.items()}
 
     shapes = {name: tuple(tensor.shape[1:]) for name, tensor in model.output.items()}
-    return Trunk(f"keras {identity}", shapes, run)
+    return Trunk(f"keras {identity}", shapes, run, map_type)
 
 
-def litert_trunk(tflite: bytes, shapes: dict[str, tuple[int, ...]], identity: str) -> Trunk:
+def litert_trunk(tflite: bytes, shapes: dict[str, tuple[int, ...]], identity: str, map_type: str) -> Trunk:
     """Features by the quantised .tflite on CPU."""
     signature = Signature(tflite)
 
@@ -59,7 +65,7 @@ def litert_trunk(tflite: bytes, shapes: dict[str, tuple[int, ...]], identity: st
         rows = [signature(film[..., None]) for film in films]
         return {name: np.concatenate([row[name] for row in rows]) for name in shapes}
 
-    return Trunk(f"int8 {identity}", shapes, run)
+    return Trunk(f"int8 {identity}", shapes, run, map_type)
 
 
 def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop) -> dict[str, np.ndarray]:
@@ -70,14 +76,14 @@ def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop
     """
     cache.mkdir(parents=True, exist_ok=True)
     stem = hashlib.sha256(trunk.identity.encode() + _digest(films)).hexdigest()[:20]
-    paths = {name: cache / f"{stem}-{name}.npy" for name in trunk.shapes}
+    paths = {name: cache / f"{stem}-{name}-{trunk.kept_in(name)}.npy" for name in trunk.shapes}
     marks = {name: path.with_suffix(".json") for name, path in paths.items()}
     done = min(_rows_done(marks[name], paths[name]) for name in paths)
     maps = {}
     for name, path in paths.items():
         shape = (len(films), *trunk.shapes[name])
         if _rows_done(marks[name], path) == 0:
-            maps[name] = _created(path, shape)
+            maps[name] = _created(path, shape, trunk.kept_in(name))
         else:
             maps[name] = np.lib.format.open_memmap(path, "r+")
     for start in progress(range(done, len(films), BATCH), f"features of {label}", unit=BATCH, total=len(films) - done):
@@ -94,9 +100,9 @@ def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop
     return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
 
 
-def _created(path: Path, shape: tuple[int, ...]) -> np.memmap:
+def _created(path: Path, shape: tuple[int, ...], kept_in: str) -> np.memmap:
     """A new map whose every byte has its place on disk: a page of a sparse file that finds none ends in SIGBUS."""
-    created = np.lib.format.open_memmap(path, "w+", dtype=DTYPES[len(shape) - 1], shape=shape)
+    created = np.lib.format.open_memmap(path, "w+", dtype=kept_in, shape=shape)
     try:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -30,7 +30,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Head:
-    """`scale` and `offset` are the preprocessing of a 0..255 film; `feature` is the VGG16 point that the head reads."""
+    """`scale` and `offset` are the preprocessing of a 0..255 film; `feature` is the VGG16 point that the head reads.
+
+    `map_type` is what its cached feature maps are kept in (see features.Trunk).
+    """
 
     name: str
     scale: float
@@ -38,6 +41,7 @@ class Head:
     feature: str
     loss: str
     augmentation: Augmentation
+    map_type: str
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """Labels 0/1 [n] as the loss wants them: [n, 1] float32, or one-hot [n, 2]."""
@@ -76,6 +80,7 @@ GAP = Head(
     feature="embedding",
     loss="binary_crossentropy",
     augmentation=Augmentation(rotate_degrees=10, shift=0.07, zoom=0.15, contrast=0.35, brightness=0.12, gamma=0.4),
+    map_type="float16",
 )
 # The source system's recipe: rescale to [0, 1], shear 0.2 (degrees, as Keras' generator counted it), zoom 0.2, mirror.
 FLATTEN = Head(
@@ -85,5 +90,7 @@ FLATTEN = Head(
     feature="block5_pool",
     loss="categorical_crossentropy",
     augmentation=Augmentation(shear_degrees=0.2, zoom=0.2, flip=True),
+    # In [0, 1] films move VGG16's features by a thousandth of their size: float16 would keep one bit of that.
+    map_type="float32",
 )
 HEADS = {head.name: head for head in (GAP, FLATTEN)}

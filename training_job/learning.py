@@ -129,9 +129,9 @@ def feature_trunk(net: network.Network, points: tuple[str, ...], engine: str) ->
     model = net.trunk(points)
     identity = f"{net.head.name} {net.weights_sha256}"
     if engine == "keras":
-        return features.keras_trunk(model, identity)
+        return features.keras_trunk(model, identity, net.head.map_type)
     shapes = {name: tuple(net.points[name].shape[1:]) for name in points}
-    return features.litert_trunk(export.to_tflite(model, "int8"), shapes, identity)
+    return features.litert_trunk(export.to_tflite(model, "int8"), shapes, identity, net.head.map_type)
 
 
 def _phase(

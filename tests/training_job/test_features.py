@@ -122,6 +122,18 @@ def test_a_feature_that_overflows_its_type_is_an_error_not_an_infinity(tmp_path:
         features.compute(trunk, pixels(2), tmp_path, "films", Stop())
 
 
+def test_maps_are_kept_in_the_type_that_their_head_needs(tmp_path: Path) -> None:
+    fine = 1.0 + pixels(3)[:, :2, :2, None].astype(np.float32) * 1e-6
+
+    def kept(map_type: str) -> np.ndarray:
+        trunk = features.Trunk("fine", {"map": (2, 2, 1)}, lambda films: {"map": fine}, map_type)
+        return features.compute(trunk, pixels(3), tmp_path, "films", Stop())["map"]
+
+    assert np.array_equal(kept("float32"), fine)
+    assert kept("float16").dtype == np.float16 and not np.array_equal(kept("float16"), fine)
+    assert (HEADS["gap"].map_type, HEADS["flatten"].map_type) == ("float16", "float32")
+
+
 def test_a_disk_that_cannot_hold_the_features_is_an_error_before_any_is_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +154,7 @@ def test_a_disk_that_cannot_hold_the_features_is_an_error_before_any_is_computed
 
 
 def test_features_take_their_place_on_disk_before_they_are_computed(tmp_path: Path) -> None:
-    created = features._created(tmp_path / "map.npy", (1000, 64))
+    created = features._created(tmp_path / "map.npy", (1000, 64), "float32")
     status = (tmp_path / "map.npy").stat()
     assert status.st_blocks * 512 >= status.st_size >= created.nbytes
 
