@@ -154,7 +154,8 @@ def documented(rows: list[dict[str, Any]]) -> dict[str, Any]:
             round(row["auroc"], 4),
             *(round(100 * row[name], 1) for name in ("accuracy", "sensitivity", "specificity")),
             round(row["ece"], 3),
-            *(round(100 * row[name], 1) for name in ("coverage", "accuracy_on_ok")),
+            round(100 * row["coverage"], 1),
+            None if row["accuracy_on_ok"] is None else round(100 * row["accuracy_on_ok"], 1),
         ]
         for row in rows
     ]
