@@ -30,7 +30,8 @@ RUNS: dict[str, dict[str, str]] = {
     "flatten-frozen": {"head": "flatten"},
     "flatten-block5": {"head": "flatten", **ONE_EPOCH},
 }
-# int8 was refused for the frozen gap head by one film too many; here it would cost a second feature pass each.
+# int8 was refused for the frozen gap head (2 labels and 4 statuses of 381 tune films changed, one of each may); trying
+# it here would cost a second feature pass each.
 FLOAT16 = ("gap-block5", "flatten-frozen", "flatten-block5")
 COMMON = {"weights": "channel", "augment_copies": "0"}
 
