@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -33,14 +33,10 @@ def progress(items: Iterable[Item], label: str, total: int | None = None, unit: 
     `unit` is what one item counts.
     """
     if sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as bar:
-            task = bar.add_task(label, total=total)
+        with bar(label, total) as advance:
             for item in items:
                 yield item
-                bar.advance(task, unit)
+                advance(unit)
         return
     started, count = time.perf_counter(), 0
     told = started
@@ -52,6 +48,20 @@ def progress(items: Iterable[Item], label: str, total: int | None = None, unit: 
             say(f"{label}: {min(count, total or count)} of {total or '?'} after {told - started:.0f} s")
     if count:
         say(f"{label}: {min(count, total or count)} in {time.perf_counter() - started:.1f} s")
+
+
+@contextmanager
+def bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A callable that moves a bar on; it does nothing in a log. Lines that are said meanwhile appear above the bar."""
+    if not sys.stdout.isatty():
+        yield lambda steps: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as shown:
+        task = shown.add_task(label, total=total)
+        yield lambda steps: shown.advance(task, steps)
 
 
 class Clock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,10 +137,6 @@ class Samples:
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         return np.random.default_rng((seed, epoch)).permutation(len(self))
-
-    def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for start in range(0, len(order), size):
-            yield self.take(order[start : start + size])
 
     def take(self, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(inputs, targets, weights) of positions 0..len-1."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import keras
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from training_job.checkpoint import Checkpoints, State
-from training_job.console import say
-from training_job.features import Samples
+from training_job.console import bar, say
 from training_job.heads import Head
 from training_job.stop import Stop
 
@@ -34,6 +34,16 @@ class Phase:
     seed: int
 
 
+class Samples(Protocol):
+    """What an epoch is drawn from: `order` gives the epoch's positions, `take` (inputs, targets, weights) of some."""
+
+    def __len__(self) -> int: ...
+
+    def order(self, seed: int, epoch: int) -> np.ndarray: ...
+
+    def take(self, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
 class Batches(keras.utils.PyDataset):
     """One epoch's batches in a given order."""
 
@@ -48,12 +58,15 @@ class Batches(keras.utils.PyDataset):
         return self._samples.take(self._order[index * self._size : (index + 1) * self._size])
 
 
-class _StopBetweenBatches(keras.callbacks.Callback):
-    def __init__(self, stop: Stop) -> None:
+class _BetweenBatches(keras.callbacks.Callback):
+    """Shows the progress and obeys a stop."""
+
+    def __init__(self, stop: Stop, advance: Callable[[int], None]) -> None:
         super().__init__()
-        self._stop = stop
+        self._stop, self._advance = stop, advance
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._advance(1)
         self._stop.check()
 
 
@@ -123,7 +136,9 @@ def train(
     weights = class_weights(labels) if len(set(labels)) == 2 else np.ones(len(labels), np.float32)
     while not state.finished and state.epoch < phase.epochs:
         batches = Batches(samples, samples.order(phase.seed, state.epoch), phase.batch_size)
-        run = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_StopBetweenBatches(stop)])
+        with bar(f"{phase.name}, epoch {state.epoch + 1} of {phase.epochs}", steps) as advance:
+            between = _BetweenBatches(stop, advance)
+            run = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[between])
         probabilities = predict(model, head, inputs, rows)
         losses = {"train": float(run.history["loss"][0]), "tune": log_loss(labels, probabilities, weights)}
         auroc = float(roc_auc_score(labels, probabilities)) if len(set(labels)) == 2 else float("nan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -49,11 +50,9 @@ def test_the_file_is_the_one_that_keras_itself_would_download(monkeypatch: pytes
 def test_random_weights_need_no_file_and_imagenet_s_cache_names_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Network:
-        weights_sha256 = "w"
-
+    learned: Any = SimpleNamespace(network=SimpleNamespace(weights_sha256="w"), histories={"head": [{"epoch": 1}]})
     (tmp_path / "LABEL.txt").write_text("somebody else's")
     cached = tmp_path / "vgg16.h5"
     assert Job(Container(tmp_path), Hyperparameters(weights="random"), Stop())._weights_file() is None
-    facts = Job(Container(tmp_path), Hyperparameters(), Stop())._weights_facts(cached, Network)
+    facts = Job(Container(tmp_path), Hyperparameters(), Stop())._weights_facts(cached, learned)
     assert facts["label"] == "VGG16 ImageNet (Keras)"
