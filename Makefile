@@ -29,9 +29,16 @@ install: $(READY) ## create .venv from the locked requirements.txt
 demo: $(READY) ## the whole loop offline: train, register, promote, classify (DATASET= WEIGHTS= LIMIT=)
 	@$(BIN)/python -m local_aws demo --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(if $(LIMIT),--limit $(LIMIT))
 
-test: $(READY) ## run the tests (the DAGs' in a process of their own: they keep a local AWS and an Airflow)
-	$(BIN)/python -m pytest --ignore=tests/dags
-	$(BIN)/python -m pytest tests/dags
+test: $(READY) ## run the tests, the DAGs' beside the others
+	@$(MAKE) --no-print-directory --jobs=2 test-dags test-others
+
+# The DAGs' tests keep a local AWS and an Airflow that wait more than they compute; their output comes when they end.
+test-dags:
+	@mkdir -p build
+	@$(BIN)/python -m pytest tests/dags > build/test-dags.log 2>&1; status=$$?; cat build/test-dags.log; exit $$status
+
+test-others:
+	@$(BIN)/python -m pytest --ignore=tests/dags
 
 test-browser: $(READY) ## the Airflow UI as a person uses it (needs chromium and chromium-driver)
 	$(BIN)/python -m pytest -m browser tests/dags
@@ -66,4 +73,4 @@ lock: ## compile the three locks from their inputs
 clean: ## remove what runs have written (build/, .airflow/)
 	rm -rf build .airflow
 
-.PHONY: help install demo test test-browser airflow up bench lint fuzz audit lock clean
+.PHONY: help install demo test test-dags test-others test-browser airflow up bench lint fuzz audit lock clean
