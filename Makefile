@@ -33,11 +33,11 @@ test: $(READY) ## run the tests, the DAGs' beside the others
 	@$(MAKE) --no-print-directory --jobs=2 test-dags test-others
 
 # The DAGs' tests keep a local AWS and an Airflow that wait more than they compute; their output comes when they end.
-test-dags:
+test-dags: $(READY) ## the tests of the DAGs alone
 	@mkdir -p build
 	@$(BIN)/python -m pytest tests/dags > build/test-dags.log 2>&1; status=$$?; cat build/test-dags.log; exit $$status
 
-test-others:
+test-others: $(READY) ## the other tests alone
 	@$(BIN)/python -m pytest --ignore=tests/dags
 
 test-browser: $(READY) ## the Airflow UI as a person uses it (needs chromium and chromium-driver)
