@@ -176,7 +176,7 @@ def documented(result: dict[str, Any]) -> dict[str, Any]:
     ]
     note = (
         f"Ten epochs over {FILMS} films, feature pass included, against fit() through the frozen base, extrapolated "
-        f"from one epoch of {result['sample']} films; medians of {ROUNDS} turns. Load average {max(result['load']):.1f}."
+        f"from one epoch of {result['sample']} films, medians of {ROUNDS} turns; load {max(result['load']):.1f}."
     )
     return {"columns": ["figure", "measured", "wanted", "met"], "rows": rows, "note": note}
 
