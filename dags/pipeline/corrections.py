@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import json
-import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from pipeline.clients import error_code
-from pipeline.dataset import CLASSES, COMPLETE, PATIENT_LIST, listing
+from pipeline.dataset import CLASSES, PATIENT_LIST, listing
+from pipeline.dataset_version import COMPLETE, interrupted, next_version
 from pipeline.difference import read_results
 from pipeline.settings import Settings
 
@@ -27,7 +27,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS = 16
-VERSION = re.compile(r"(?P<stem>.*?)(?:-v(?P<number>\d+))?/")
 
 
 class CorrectionsRefused(Exception):
@@ -62,27 +61,6 @@ def read(content: bytes) -> list[Correction]:
     if not found:
         raise CorrectionsRefused("the file names no film")
     return [Correction(key, label) for key, label in found.items()]
-
-
-def next_version(dataset: str) -> str:
-    """Return the prefix of the version after ``dataset``: datasets/x/ -> datasets/x-v2/ -> datasets/x-v3/."""
-    stem, number = _numbered(dataset)
-    return f"{stem}-v{number + 1}/"
-
-
-def previous_version(dataset: str) -> str | None:
-    """Return the prefix of the version before ``dataset``, None for a first one."""
-    stem, number = _numbered(dataset)
-    if number < 2:
-        return None
-    return f"{stem}/" if number == 2 else f"{stem}-v{number - 1}/"
-
-
-def _numbered(dataset: str) -> tuple[str, int]:
-    match = VERSION.fullmatch(dataset)
-    if match is None:
-        raise CorrectionsRefused(f"{dataset!r} is no dataset prefix")
-    return match["stem"], int(match["number"] or 1)
 
 
 def film_name(key: str) -> str:
@@ -192,12 +170,9 @@ def _films(s3: Any, bucket: str, prefix: str) -> dict[str, Film]:
 
 def _films_of_base(s3: Any, bucket: str, base: str) -> dict[str, Film]:
     """Return the films of a whole dataset; half a version, copied once more, would pass for a whole one."""
-    films, before = _films(s3, bucket, base), previous_version(base)
-    if films and before and COMPLETE not in films:
-        raise CorrectionsRefused(
-            f"s3://{bucket}/{base} lacks {COMPLETE}: its copy was interrupted. Run its corrections on {before} again; "
-            f"that completes it. (If it was uploaded whole under this name, put a file {COMPLETE} beside its train/.)"
-        )
+    films = _films(s3, bucket, base)
+    if films and (why := interrupted(base, COMPLETE in films)):
+        raise CorrectionsRefused(f"s3://{bucket}/{why}")
     if not any(path.startswith("test/") for path in films):
         raise CorrectionsRefused(f"s3://{bucket}/{base} holds no dataset: there is no test/ in it")
     films.pop(COMPLETE, None)

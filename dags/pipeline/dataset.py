@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.clients import error_code
+from pipeline.dataset_version import COMPLETE, interrupted
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "test")
 FILM_SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm", ".dicom")
 PATIENT_LIST = "patients.csv"
-COMPLETE = "complete.json"  # written last into a corrected version
 
 CURRENT = "datasets/current.json"
 FIRST = "datasets/chest_xray/"
@@ -36,6 +36,7 @@ class Dataset:
     counts: dict[str, dict[str, int]] = field(default_factory=lambda: {s: dict.fromkeys(CLASSES, 0) for s in SPLITS})
     ignored: dict[str, int] = field(default_factory=dict)
     digest: str = ""
+    complete: bool = False  # complete.json was seen
 
 
 def listing(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
@@ -56,6 +57,7 @@ def read_listing(prefix: str, objects: Iterable[dict[str, Any]]) -> Dataset:
         if relative == PATIENT_LIST:
             lines.append(line)
             continue
+        dataset.complete = dataset.complete or relative == COMPLETE
         junk = _junk(relative, item["Size"])
         if junk:
             dataset.ignored[junk] = dataset.ignored.get(junk, 0) + 1
@@ -110,7 +112,7 @@ def digest_of(objects: Iterable[dict[str, Any]], suffix: str) -> tuple[str, int]
 
 
 def check(dataset: Dataset, min_films: int) -> None:
-    """Raise DatasetRefused unless every class of both splits has at least ``min_films`` films."""
+    """Raise DatasetRefused unless the dataset is whole and every class of both splits has ``min_films`` films."""
     poor = [
         f"{split}/{label}: {n}"
         for split, labels in dataset.counts.items()
@@ -118,6 +120,8 @@ def check(dataset: Dataset, min_films: int) -> None:
         if n < min_films
     ]
     if not poor:
+        if why := interrupted(dataset.prefix, dataset.complete):
+            raise DatasetRefused(why)
         return
     ignored = "; ".join(f"{n} x {reason}" for reason, n in sorted(dataset.ignored.items())) or "nothing"
     nested = ""

@@ -21,10 +21,9 @@ from pipeline.corrections import (
     Version,
     film_name,
     make_version,
-    next_version,
-    previous_version,
     read,
 )
+from pipeline.dataset_version import next_version, previous_version
 from pipeline.settings import Settings
 
 

@@ -76,3 +76,12 @@ def test_the_digest_changes_with_the_patient_list_which_is_no_junk() -> None:
     assert (listed.counts, listed.ignored) == (without.counts, {})
     changed = read_listing(PREFIX, [*films(), {**one("patients.csv"), "ETag": '"other"'}])
     assert len({without.digest, listed.digest, changed.digest}) == 3
+
+
+def test_half_a_corrected_version_is_refused_and_a_whole_one_is_not() -> None:
+    """A first dataset needs no mark; the remedy names the version before."""
+    prefix = "datasets/x-v3/"
+    mark = {"Key": f"{prefix}complete.json", "Size": 9, "ETag": '"m"'}
+    with pytest.raises(DatasetRefused, match=r"x-v3/ lacks complete\.json.*corrections on datasets/x-v2/ again"):
+        check(read_listing(prefix, films(3, prefix)), 3)
+    check(read_listing(prefix, [*films(3, prefix), mark]), 3)
