@@ -80,9 +80,10 @@ def documented(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness", description=__doc__)
+    parser.add_argument("runs", nargs="*", help=f"of: {', '.join(RUNS)} (default: those that are finished)")
     parser.add_argument("--publish", action="store_true", help="also write benchmarks/results")
     chosen = parser.parse_args(argv)
-    finished = [name for name in RUNS if (WORK / name / "model" / "bundle.json").is_file()]
+    finished = [name for name in chosen.runs or RUNS if (WORK / name / "model" / "bundle.json").is_file()]
     if not DATA.is_dir() or not finished:
         print(f"no real films or no finished run under {WORK.relative_to(ROOT)}: nothing measured")
         return 0
