@@ -41,4 +41,6 @@ def test_published_figures_can_be_recomputed_from_the_committed_predictions(run:
 
 
 def test_no_figure_is_published_without_the_source_of_its_weights() -> None:
-    assert RUNS and all(run["weights"] == "vgg16 from scratch on the Kermany train patients" for run in RUNS)
+    """What a run did to them first stands behind the source."""
+    source = "vgg16 from scratch on the Kermany train patients"
+    assert RUNS and all(run["weights"].partition(", then ")[0] == source for run in RUNS)
