@@ -1,8 +1,8 @@
 """How far a run's AUROC falls when exposure and position of held-out films vary; the test split stays closed.
 
-The tune films (7 % of the train patients; they trained no weight) go through the run's deployed .tflite as they are and
-varied more strongly than any training does. A run that keeps its AUROC here may be preferred; one that is preferred for
-its figures on the test split would have been chosen on it.
+The tune films (7 % of the train patients; they trained no weight, but chose epoch, temperature and threshold) go through
+the run's deployed .tflite as they are and varied. The gap head's augmentation varies films in the same way, a little less:
+a run that was trained on it is favoured here. A run may be preferred by these figures, never by those of the test split.
 """
 
 from __future__ import annotations

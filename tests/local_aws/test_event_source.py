@@ -81,7 +81,7 @@ def test_a_batching_window_gathers_messages_into_one_call(
     assert eventually(lambda: waiting(local_aws, url) == 0)
     calls = (tmp_path / "seen.jsonl").read_text().splitlines()
     assert sorted(body for call in calls for body in json.loads(call)[1]) == [f"film {n}" for n in range(5)]
-    assert len(calls) <= 3, "two pollers, and a straggler on a busy machine"
+    assert len(calls) <= 2
 
 
 def test_a_disabled_mapping_leaves_messages_alone_until_it_is_enabled(
