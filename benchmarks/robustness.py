@@ -1,8 +1,9 @@
 """How far a run's AUROC falls when exposure and position of held-out films vary; the test split stays closed.
 
-The tune films (7 % of the train patients; they trained no weight, but chose epoch, temperature and threshold) go through
-the run's deployed .tflite as they are and varied. The gap head's augmentation varies films in the same way, a little less:
-a run that was trained on it is favoured here. A run may be preferred by these figures, never by those of the test split.
+The tune films (7 % of the train patients; they trained no weight, but chose epoch, temperature and threshold) go
+through the run's deployed .tflite as they are and varied. The gap head's augmentation varies films in the same way, a
+little less: a run that was trained on it is favoured here. A run may be preferred by these figures, never by those of
+the test split.
 """
 
 from __future__ import annotations
