@@ -27,6 +27,13 @@ ONE_EPOCH = {"fine_tune_blocks": "1", "fine_tune_epochs": "1"}
 RUNS: dict[str, dict[str, str]] = {
     "gap-frozen": {"head": "gap"},
     "gap-block5": {"head": "gap", "augment_copies": "1", **ONE_EPOCH, "fine_tune_learning_rate": "5e-5"},
+    "gap-block5-longer": {
+        "head": "gap",
+        "augment_copies": "2",
+        "fine_tune_blocks": "1",
+        "fine_tune_epochs": "2",
+        "fine_tune_learning_rate": "5e-5",
+    },
     "gap-low-resolution": {
         "head": "gap",
         "low_resolution_epochs": "2",
@@ -38,7 +45,7 @@ RUNS: dict[str, dict[str, str]] = {
 }
 # int8 was refused for the frozen gap head (2 labels and 4 statuses of 381 tune films changed, one of each may); trying
 # it here would cost a second feature pass each.
-FLOAT16 = ("gap-block5", "gap-low-resolution", "flatten-frozen", "flatten-block5")
+FLOAT16 = ("gap-block5", "gap-block5-longer", "gap-low-resolution", "flatten-frozen", "flatten-block5")
 COMMON = {"weights": "channel", "augment_copies": "0"}
 
 PUBLISHED = [
