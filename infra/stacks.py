@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.exceptions import ClientError, WaiterError
@@ -29,6 +29,21 @@ FROM_BASE = (
 
 
 KEPT_UNRESERVED = 100  # Lambda keeps so much of an account's concurrency for functions without a reservation
+LONGEST_WAIT = 1800  # seconds for one operation on a stack
+MOST_REASONS = 20  # in one message
+
+
+class Operation(NamedTuple):
+    """What is done to a stack as a whole."""
+
+    done: str  # as a participle
+    began: str  # the stack's own first event of it
+    waiter: str
+
+
+CREATION = Operation("created", "CREATE_IN_PROGRESS", "stack_create_complete")
+UPDATE = Operation("updated", "UPDATE_IN_PROGRESS", "stack_update_complete")
+DELETION = Operation("deleted", "DELETE_IN_PROGRESS", "stack_delete_complete")
 
 
 class StackError(Fault):
@@ -166,14 +181,19 @@ def _apply(
     }
     if stack is None:
         say(f"{name}: creating")
-        cloudformation.create_stack(**request, EnableTerminationProtection=protect)
-        _wait(cloudformation, name, "stack_create_complete")
+        cloudformation.create_stack(**request)
+        _wait(cloudformation, name, CREATION)
     elif _update(cloudformation, request):
         say(f"{name}: updating")
-        _wait(cloudformation, name, "stack_update_complete")
+        _wait(cloudformation, name, UPDATE)
     else:
         say(f"{name}: nothing to change")
-    return _outputs(describe(cloudformation, name) or {})
+    stack = describe(cloudformation, name) or {}
+    # Only what stands is protected: a failed creation must be deleted before the next try, and AWS would refuse.
+    if protect and not stack.get("EnableTerminationProtection"):
+        cloudformation.update_termination_protection(EnableTerminationProtection=True, StackName=name)
+        say(f"{name}: protected against deletion")
+    return _outputs(stack)
 
 
 def _update(cloudformation: Any, request: Mapping[str, Any]) -> bool:
@@ -187,30 +207,52 @@ def _update(cloudformation: Any, request: Mapping[str, Any]) -> bool:
     return True
 
 
-def _wait(cloudformation: Any, name: str, waiter: str) -> None:
+def _wait(cloudformation: Any, name: str, operation: Operation) -> None:
+    pace = {"Delay": 5, "MaxAttempts": LONGEST_WAIT // 5}
     try:
-        cloudformation.get_waiter(waiter).wait(StackName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 360})
+        cloudformation.get_waiter(operation.waiter).wait(StackName=name, WaiterConfig=pace)
     except WaiterError as error:
-        reasons = _reasons(cloudformation, name)
+        found = error.last_response.get("Stacks")
+        if not found:
+            raise StackError(f"Stack {name} was not {operation.done}: {error}; run the command again") from error
+        status = found[0]["StackStatus"]
+        if status.endswith("_IN_PROGRESS"):
+            raise StackError(
+                f"Stack {name} is still {status} after {LONGEST_WAIT // 60} minutes. CloudFormation goes on without "
+                "this command; run it again when the stack has settled (`python -m infra status`)"
+            ) from error
         raise StackError(
-            f"Stack {name} failed and was rolled back:\n{reasons}\n"
+            f"Stack {name} was not {operation.done} and is {status} now:\n"
+            f"{_reasons(cloudformation, name, operation)}\n"
             "Mend the first reason and run the command again; docs/deploy.md explains the usual ones"
         ) from error
 
 
-def _reasons(cloudformation: Any, name: str) -> str:
-    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
-    failed = [e for e in events if e["ResourceStatus"].endswith("_FAILED")][:20]
+def _reasons(cloudformation: Any, name: str, operation: Operation) -> str:
+    """What failed since the operation began, the first cause first: it fails before what it draws with it."""
+    failed: list[Mapping[str, Any]] = []
+    for event in _latest_events(cloudformation, name):
+        of_stack = event.get("PhysicalResourceId") == event["StackId"]
+        if of_stack and event["ResourceStatus"] == operation.began:
+            break
+        if event["ResourceStatus"].endswith(("_FAILED", "ROLLBACK_IN_PROGRESS")):
+            failed.append(event)
     return (
         "\n".join(
             f"  - {e['LogicalResourceId']} ({e['ResourceType']}): {e.get('ResourceStatusReason', 'no reason')}"
-            for e in reversed(failed)
+            for e in failed[::-1][:MOST_REASONS]
         )
         or "  - CloudFormation gives no reason"
     )
 
 
+def _latest_events(cloudformation: Any, name: str) -> Iterator[Mapping[str, Any]]:
+    """A stack's events, the latest first, page by page as they are asked for."""
+    for page in cloudformation.get_paginator("describe_stack_events").paginate(StackName=name):
+        yield from page["StackEvents"]
+
+
 def delete(cloudformation: Any, name: str) -> None:
     """Deletes a stack and waits until it is gone; a stack that does not exist is fine."""
     cloudformation.delete_stack(StackName=name)
-    _wait(cloudformation, name, "stack_delete_complete")
+    _wait(cloudformation, name, DELETION)

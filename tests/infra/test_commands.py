@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 from infra import stacks
 from infra.__main__ import main
@@ -93,45 +95,64 @@ def test_every_command_explains_itself_and_takes_an_endpoint(command, capsys):
     assert "--endpoint-url" in said and "--config" in said
 
 
-class CloudFormation:
-    """Answers with one stack status; records what it is told to do."""
+def refused(message, call):
+    return ClientError({"Error": {"Code": "ValidationError", "Message": message}}, call)
 
-    def __init__(self, status, events=()):
-        self.status, self.events, self.done = status, events, []
+
+def event(status, logical="cxr-base", reason=None, stack="arn:stack"):
+    kind = "AWS::CloudFormation::Stack" if logical == "cxr-base" else "AWS::S3::Bucket"
+    physical = stack if logical == "cxr-base" else f"physical-{logical}"
+    return {"StackId": stack, "LogicalResourceId": logical, "PhysicalResourceId": physical, "ResourceType": kind,
+            "ResourceStatus": status} | ({"ResourceStatusReason": reason} if reason else {})  # fmt: skip
+
+
+class CloudFormation:
+    """One stack as AWS keeps it; `fails_with` is the status in which its next operation ends."""
+
+    def __init__(self, status=None, pages=(), fails_with=None, protected=False, changes=False):
+        self.status, self.pages, self.fails_with, self.changes = status, pages, fails_with, changes
+        self.protected, self.done, self.read = protected, [], 0
         self.meta = boto3.client("cloudformation", region_name="us-east-1").meta
 
     def describe_stacks(self, StackName):
         if self.status is None:
-            raise ClientError(
-                {"Error": {"Code": "ValidationError", "Message": "Stack does not exist"}}, "DescribeStacks"
-            )
-        return {"Stacks": [{"StackStatus": self.status, "Outputs": []}]}
+            raise refused("Stack with id cxr-base does not exist", "DescribeStacks")
+        return {"Stacks": [{"StackStatus": self.status, "EnableTerminationProtection": self.protected, "Outputs": []}]}
 
-    def __getattr__(self, name):
-        def call(**arguments):
-            self.done.append(name)
-            if name == "update_stack":
-                message = "No updates are to be performed."
-                raise ClientError({"Error": {"Code": "ValidationError", "Message": message}}, "UpdateStack")
-            if name == "delete_stack":
-                self.status = None
-            if name == "create_stack":
-                self.status = "CREATE_COMPLETE"
-            return {"StackEvents": self.events}
+    def create_stack(self, EnableTerminationProtection=False, **_):
+        self.done.append("create")
+        self.status, self.protected = self.fails_with or "CREATE_COMPLETE", EnableTerminationProtection
 
-        return call
+    def update_stack(self, **_):
+        if not self.changes:
+            raise refused("No updates are to be performed.", "UpdateStack")
+        self.done.append("update")
+        self.status = self.fails_with or "UPDATE_COMPLETE"
+
+    def delete_stack(self, StackName):
+        if self.protected:
+            raise refused("Stack [cxr-base] cannot be deleted while TerminationProtection is enabled", "DeleteStack")
+        self.done.append("delete")
+        self.status = self.fails_with
+
+    def update_termination_protection(self, EnableTerminationProtection, StackName):
+        self.done.append("protect" if EnableTerminationProtection else "unprotect")
+        self.protected = EnableTerminationProtection
 
     def get_waiter(self, name):
-        self.done.append(name)
+        return self
 
-        class Waiter:
-            def wait(_, **arguments):
-                if self.events:
-                    from botocore.exceptions import WaiterError
+    def wait(self, StackName, WaiterConfig):
+        if self.fails_with:
+            raise WaiterError("waiter", "failed", {"Stacks": [{"StackStatus": self.fails_with}]})
 
-                    raise WaiterError(name, "failed", {})
+    def get_paginator(self, name):
+        return self
 
-        return Waiter()
+    def paginate(self, StackName):
+        for page in self.pages:
+            self.read += 1
+            yield {"StackEvents": page}
 
 
 def deploy_base(monkeypatch, cloudformation):
@@ -144,12 +165,29 @@ def deploy_base(monkeypatch, cloudformation):
 def test_the_remains_of_a_failed_creation_are_removed_first(monkeypatch):
     cloudformation = CloudFormation("ROLLBACK_COMPLETE")
     said = deploy_base(monkeypatch, cloudformation)
-    assert cloudformation.done == ["delete_stack", "stack_delete_complete", "create_stack", "stack_create_complete"]
+    assert cloudformation.done == ["delete", "create", "protect"]
     assert said[0] == "cxr-base: removing the remains of a failed creation (ROLLBACK_COMPLETE)"
 
 
+def test_a_creation_that_failed_can_be_repeated(monkeypatch):
+    cloudformation = CloudFormation(fails_with="ROLLBACK_COMPLETE")
+    with pytest.raises(StackError):
+        deploy_base(monkeypatch, cloudformation)
+    cloudformation.fails_with = None
+    deploy_base(monkeypatch, cloudformation)
+    assert (cloudformation.status, cloudformation.protected) == ("CREATE_COMPLETE", True)
+
+
+def test_a_base_stack_that_stands_unprotected_is_protected_by_the_next_deployment(monkeypatch):
+    cloudformation = CloudFormation("CREATE_COMPLETE")
+    said = deploy_base(monkeypatch, cloudformation)
+    assert cloudformation.protected and said == ["cxr-base: nothing to change", "cxr-base: protected against deletion"]
+
+
 def test_a_stack_without_changes_is_left_alone(monkeypatch):
-    assert deploy_base(monkeypatch, CloudFormation("UPDATE_COMPLETE")) == ["cxr-base: nothing to change"]
+    cloudformation = CloudFormation("UPDATE_COMPLETE", protected=True)
+    assert deploy_base(monkeypatch, cloudformation) == ["cxr-base: nothing to change"]
+    assert cloudformation.done == []
 
 
 @pytest.mark.parametrize(
@@ -162,16 +200,53 @@ def test_a_stack_that_cannot_be_deployed_now_says_what_to_do(monkeypatch, status
 
 
 def test_a_failed_deployment_gives_cloudformations_reasons_first_cause_first(monkeypatch):
-    events = [
-        {"LogicalResourceId": "UploadsBucket", "ResourceType": "AWS::S3::Bucket", "ResourceStatus": "CREATE_FAILED",
-         "ResourceStatusReason": "Resource creation cancelled"},
-        {"LogicalResourceId": "Key", "ResourceType": "AWS::KMS::Key", "ResourceStatus": "CREATE_FAILED",
-         "ResourceStatusReason": "AccessDenied"},
-    ]  # fmt: skip
+    pages = [[event("ROLLBACK_COMPLETE"), event("ROLLBACK_IN_PROGRESS", reason="The following resource(s) failed")],
+             [event("CREATE_FAILED", f"Bucket{n}", "Resource creation cancelled") for n in range(30)],
+             [event("CREATE_FAILED", "Key", "AccessDenied"), event("CREATE_IN_PROGRESS", "Key")],
+             [event("CREATE_IN_PROGRESS", reason="User Initiated")]]  # fmt: skip
     with pytest.raises(StackError) as caught:
-        deploy_base(monkeypatch, CloudFormation(None, events))
-    said = str(caught.value)
-    assert said.index("Key (AWS::KMS::Key): AccessDenied") < said.index("UploadsBucket")
+        deploy_base(monkeypatch, CloudFormation(pages=pages, fails_with="ROLLBACK_COMPLETE"))
+    first, *others = [line for line in str(caught.value).splitlines() if line.startswith("  - ")]
+    assert first == "  - Key (AWS::S3::Bucket): AccessDenied"
+    assert len(others) == stacks.MOST_REASONS - 1
+
+
+def test_a_failure_of_an_earlier_operation_is_never_named(monkeypatch):
+    pages = [[event("UPDATE_ROLLBACK_COMPLETE"), event("UPDATE_FAILED", "Queue", "new"), event("UPDATE_IN_PROGRESS")],
+             [event("UPDATE_FAILED", "Queue", "old")]]  # fmt: skip
+    cloudformation = CloudFormation("UPDATE_COMPLETE", pages, "UPDATE_ROLLBACK_COMPLETE", changes=True)
+    with pytest.raises(StackError) as caught:
+        deploy_base(monkeypatch, cloudformation)
+    assert "new" in str(caught.value) and "old" not in str(caught.value)
+    assert cloudformation.read == 1, "older pages are not even asked for"
+
+
+def test_a_rollback_without_a_failed_resource_gives_the_stacks_own_reason(monkeypatch):
+    pages = [[event("ROLLBACK_IN_PROGRESS", reason="Parameter validation failed"), event("CREATE_IN_PROGRESS")]]
+    with pytest.raises(StackError, match="Parameter validation failed"):
+        deploy_base(monkeypatch, CloudFormation(pages=pages, fails_with="ROLLBACK_COMPLETE"))
+
+
+@pytest.mark.parametrize(
+    ("stands", "fails_with", "says"),
+    [
+        (None, "ROLLBACK_COMPLETE", "Stack cxr-base was not created and is ROLLBACK_COMPLETE now"),
+        ("CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "was not updated and is UPDATE_ROLLBACK_COMPLETE now"),
+        ("ROLLBACK_COMPLETE", "DELETE_FAILED", "was not deleted and is DELETE_FAILED now"),
+        (None, "CREATE_IN_PROGRESS", "is still CREATE_IN_PROGRESS after 30 minutes"),
+    ],
+)
+def test_a_failure_is_worded_by_the_operation_that_failed(monkeypatch, stands, fails_with, says):
+    with pytest.raises(StackError, match=says):
+        deploy_base(monkeypatch, CloudFormation(stands, fails_with=fails_with, changes=True))
+
+
+def test_a_stack_that_nobody_can_describe_any_more_says_why(monkeypatch):
+    cloudformation = CloudFormation()
+    gone = WaiterError("StackCreateComplete", "Stack with id cxr-base does not exist", {"Error": {}})
+    monkeypatch.setattr(cloudformation, "wait", Mock(side_effect=gone))
+    with pytest.raises(StackError, match=r"was not created: .*does not exist; run the command again"):
+        deploy_base(monkeypatch, cloudformation)
 
 
 class Lambda:
