@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -91,19 +92,43 @@ def test_the_runbook_has_a_section_for_every_alarm_and_for_no_other(alarms):
         assert all(f"**{step}**" in section for step in ("Symptom", "Look", "Do")), name
 
 
-def value_of(alarm, values):
-    """What an alarm compares with its threshold at one moment: CloudWatch's IF, AND, comparisons and arithmetic."""
+def value_of(alarm, points):
+    """What an alarm compares with its threshold at one moment, or None where its formula has no value.
+
+    CloudWatch's IF, AND, FILL, comparisons and arithmetic. `points` are the metrics' values; None is a period without a
+    point, and a formula over one has no value unless the formula fills it.
+    """
     formulas = {m["Id"]: m["Expression"] for m in alarm["Metrics"] if "Expression" in m}
     (result,) = [m["Id"] for m in alarm["Metrics"] if m.get("ReturnData")]
-    known = {"_if": lambda test, yes, no: yes if test else no, **values}
+    known = dict(points)
     for name in sorted(formulas, key=lambda name: name == result):
-        known[name] = eval(formulas[name].replace("IF(", "_if(").replace(" AND ", " and "), {"__builtins__": {}}, known)
+        formula = re.sub(r"FILL\((\w+), (\d+)\)", lambda m: m[2] if known[m[1]] is None else m[1], formulas[name])
+        missing = any(known[used] is None for used in re.findall(r"\b[a-z]\w*", formula))
+        formula = formula.replace("IF(", "_if(").replace(" AND ", " and ")
+        language = {"_if": lambda test, yes, no: yes if test else no, "__builtins__": {}}
+        known[name] = None if missing else eval(formula, language, known)
     return known[result]
+
+
+def inputs(alarm):
+    return [m["Id"] for m in alarm["Metrics"] if "MetricStat" in m]
 
 
 @pytest.mark.parametrize(
     ("sent", "waiting", "working", "answered", "alarmed"),
-    [(0, 0, 0, 0, 0), (5, 0, 0, 5, 0), (5, 2, 3, 1, 0), (5, 0, 0, 0, 1), (0, 3, 0, 0, 1), (0, 0, 4, 0, 1)],
+    [
+        (0, 0, 0, 0, 0),
+        (5, 0, 0, 5, 0),
+        (5, 2, 3, 1, 0),
+        (5, 0, 0, 0, 1),
+        (0, 3, 0, 0, 1),
+        (0, 0, 4, 0, 1),
+        (5, 0, 0, None, 1),
+        (None, 3, None, None, 1),
+        (None, None, 4, None, 1),
+        (None, 3, None, 2, 0),
+        (None, None, None, None, 0),
+    ],
 )
 def test_silence_while_films_wait_is_an_alarm_and_idleness_is_none(alarms, sent, waiting, working, answered, alarmed):
     now = {"sent": sent, "waiting": waiting, "working": working, "answered": answered}
@@ -119,7 +144,22 @@ def test_the_share_of_unreadable_films_needs_ten_films(alarms, ok, unreadable, a
     assert (share > float(alarm["Threshold"])) is alarmed
 
 
-def test_a_formula_never_mixes_metrics_that_stop_with_metrics_that_go_on(alarms):
-    """A formula over a metric without data has no value: a dead function must not silence the alarm about it."""
+@pytest.mark.parametrize(("refused", "fallback"), [(1, 0), (0, 1), (1, None), (None, 1)])
+def test_one_refused_model_is_an_alarm(alarms, refused, fallback):
+    alarm = alarms["model-refused"]
+    assert value_of(alarm, {"refused": refused, "fallback": fallback}) > float(alarm["Threshold"])
+
+
+def test_a_metric_without_a_point_counts_as_nothing_in_every_formula(alarms):
+    """Otherwise what is missing, which may be the very trouble, would keep the alarm quiet."""
     for name, alarm in alarms.items():
-        assert len({namespace for namespace, _, _ in metrics(alarm)}) == 1, name
+        if "MetricName" not in alarm:
+            for points in itertools.product((None, 0, 20), repeat=len(inputs(alarm))):
+                some = dict(zip(inputs(alarm), points, strict=True))
+                filled = {metric: point or 0 for metric, point in some.items()}
+                assert value_of(alarm, some) == value_of(alarm, filled) is not None, (name, some)
+
+
+def test_no_description_of_an_alarm_tells_a_number_that_is_a_setting(alarms):
+    numbers = r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|twenty)\b"
+    assert [name for name, alarm in alarms.items() if re.search(numbers, alarm["AlarmDescription"])] == []
