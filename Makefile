@@ -1,6 +1,7 @@
 # Everything a user types. `make help` lists the targets.
 SHELL := /bin/bash
 PYTHON ?= python3.11
+PYTHON312 ?= 3.12
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.txt)
@@ -43,6 +44,9 @@ test-others: $(READY) ## the other tests alone
 test-browser: $(READY) ## the Airflow UI as a person uses it (needs chromium and chromium-driver)
 	$(BIN)/python -m pytest -m browser tests/dags
 
+test-images: $(READY) ## build each container's environment and run its entry point there (PYTHON312=, needs the network)
+	CXR_PYTHON312=$(PYTHON312) $(BIN)/python -m pytest -m images tests/images
+
 airflow: $(READY) ## the Airflow UI on a local AWS at http://127.0.0.1:8080
 	@$(BIN)/python -m local_aws airflow $(if $(PORT),--port $(PORT))
 
@@ -73,4 +77,4 @@ lock: ## compile the three locks from their inputs
 clean: ## remove what runs have written (build/, .airflow/)
 	rm -rf build .airflow
 
-.PHONY: help install demo test test-dags test-others test-browser airflow up bench lint fuzz audit lock clean
+.PHONY: help install demo test test-dags test-others test-browser test-images airflow up bench lint fuzz audit lock clean
