@@ -80,7 +80,7 @@ def roll_back(s3: Any, bucket: str, *, actor: str, reason: str) -> Pointer:
     if previous is None:
         raise PointerFault(
             f"Version {current.document['version']} is the first model; there is none before it. To stop "
-            "classification set the function's reserved concurrency to 0 (docs/runbook.md)"
+            "classification disable both event sources (docs/runbook.md)"
         )
     entry = previous | {"serial": current.document["serial"] + 1}
     return _write(s3, bucket, entry, _served(current.document), current, actor, reason)

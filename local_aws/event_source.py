@@ -2,7 +2,8 @@
 
 moto calls the function inside SendMessage, once per message. Here a mapping has MaximumConcurrency threads that
 receive, invoke and delete. What fails is not touched: it comes back when its visibility timeout ends, and the queue
-moves it to the dead-letter queue after maxReceiveCount receives.
+moves it to the dead-letter queue after maxReceiveCount receives. A throttled call costs a receive like any other: AWS
+goes on polling for a function without concurrency, and only a disabled mapping leaves messages alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from moto.awslambda.models import EventSourceMapping, LambdaBackend
 from moto.sqs.models import Message, SQSBackend, sqs_backends
 
-from local_aws.functions import Functions
+from local_aws.functions import Functions, Throttled
 from local_aws.seams import Seams
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Poller:
     def run(self) -> None:
         mapping = self._mapping
         while not self._stop.is_set() and self._backend.get_event_source_mapping(mapping.uuid) is mapping:
-            if not mapping.enabled or self._stopped():
+            if not mapping.enabled:
                 self._stop.wait(WAIT_SECONDS)
                 continue
             try:
@@ -119,10 +120,6 @@ class Poller:
                 if not self._stop.is_set():
                     log.exception("polling %s failed; trying again", self._name)
                 self._stop.wait(WAIT_SECONDS)
-
-    def _stopped(self) -> bool:
-        """Whether the function's reserved concurrency is 0; messages then stay where they are, not received."""
-        return self._backend.get_function(self._mapping.function_arn).reserved_concurrency == 0
 
     def _gather(self) -> list[Message]:
         """Up to BatchSize messages: what is there, or what comes within the batching window after the first."""
@@ -145,14 +142,16 @@ class Poller:
         function = self._backend.get_function(self._mapping.function_arn)
         event = {"Records": [self._record(message) for message in batch]}
         started = time.time()
-        outcome = self._functions.run(function, json.dumps(event).encode())
         sent = frozenset(message.id for message in batch)
-        if outcome.error:
-            error = outcome.payload[:ERROR_CHARACTERS].decode(errors="replace")
+        try:
+            outcome = self._functions.run(function, json.dumps(event).encode())
+            error = outcome.payload[:ERROR_CHARACTERS].decode(errors="replace") if outcome.error else None
+        except Throttled as throttled:
+            error = str(throttled)
+        if error is not None:
             log.warning("batch of %d from %s failed: %s", len(batch), self._name, error)
             failed = sent
         else:
-            error = None
             failed = frozenset(failed_messages(outcome.payload, set(sent)) if self._partial() else ())
         for message in batch:
             if message.id not in failed:

@@ -7,6 +7,7 @@ replaced. More calls than warm processes wait for their turn instead of being th
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -115,7 +116,9 @@ class Functions:
         seams.replace(LambdaFunction, "get_configuration", _with_logging, ("self", "on_create"))
 
     def run(self, function: LambdaFunction, body: bytes) -> Outcome:
-        """Run one event and write its log to CloudWatch Logs; waits for a free warm process."""
+        """Run one event and write its log to CloudWatch Logs; waits for a free warm process. Raises Throttled."""
+        if function.reserved_concurrency == 0:
+            raise Throttled(function.function_name)
         invocation = Invocation(body or b"{}", function.function_arn, float(function.timeout))
         try:
             outcome = self._pool(function).invoke(invocation)
@@ -147,8 +150,6 @@ class Functions:
             return b""
         if kind == "DryRun":
             return b""
-        if function.reserved_concurrency == 0:
-            raise Throttled(function.function_name)
         outcome = self.run(function, data)
         if outcome.error:
             response_headers["x-amz-function-error"] = outcome.error
@@ -163,8 +164,9 @@ class Functions:
         retries = configured.get("MaximumRetryAttempts", len(RETRY_SECONDS))
         for pause in (0.0, *RETRY_SECONDS[: int(retries)]):
             time.sleep(pause)
-            if self.run(function, data).error is None:
-                return
+            with contextlib.suppress(Throttled):
+                if self.run(function, data).error is None:
+                    return
         log.error("asynchronous call of %s failed and is dropped", function.function_name)
 
     def _pool(self, function: LambdaFunction) -> Pool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +47,12 @@ def test_films_like_the_reference_keep_every_limit() -> None:
 )
 def test_each_limit_is_kept_by_itself(films: Iterator[Answer], name: str) -> None:
     assert breached(figures(films, REFERENCE, "sha", LIMITS)[1]) == [name]
+
+
+def test_the_runbook_has_a_section_for_every_figure_and_for_no_other(repo: Path) -> None:
+    text = (repo / "docs/runbook.md").read_text().split("## Oversight figures")[1].split("\n## ")[0]
+    names = [figure.name.partition(" (")[0] for figure in figures(answers(40), REFERENCE, "sha", LIMITS)[1]]
+    assert re.findall(r"^### (.+)$", text, re.MULTILINE) == names
 
 
 def test_unreadable_files_breach_their_own_limit() -> None:

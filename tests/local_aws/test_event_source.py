@@ -95,20 +95,18 @@ def test_a_disabled_mapping_leaves_messages_alone_until_it_is_enabled(
     assert eventually(seen) == ["later"]
 
 
-def test_a_function_without_concurrency_is_stopped_and_costs_no_message_a_receive(
+def test_a_function_without_concurrency_costs_each_message_its_receives(
     local_aws, queue, make_function, seen, eventually
 ) -> None:
     url, dead = queue(receives=1)
     function, client = make_function(), local_aws.client("lambda")
     client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
     connect(local_aws, url, function)
-    send(local_aws, url, "waits")
     with pytest.raises(ClientError, match="TooManyRequestsException"):
         local_aws.client("lambda", config=Config(retries={"total_max_attempts": 1})).invoke(FunctionName=function)
-    assert not eventually(seen, timeout=2.0)
-    client.delete_function_concurrency(FunctionName=function)
-    assert eventually(seen) == ["waits"]
-    assert waiting(local_aws, dead) == 0
+    send(local_aws, url, "throttled")
+    assert eventually(lambda: waiting(local_aws, dead) == 1)
+    assert not seen()
 
 
 def test_dead_letters_can_be_sent_back_to_their_queue(local_aws, queue, make_function, eventually) -> None:
