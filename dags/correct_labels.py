@@ -2,8 +2,8 @@
 
 `new_version` copies the dataset to its next version (`datasets/x/` -> `datasets/x-v2/`) and adds the corrected films to
 its train split. The test split stays; an upload that is a test film is left out; a film that was in the other class is
-there no more. When it fails, the message names what cannot be used, and nothing was written; an interrupted run is
-completed by another one with the same corrections. Full guide: docs/airflow.md.
+there no more. When it fails, the message names the lines that cannot be used, and nothing was written; an interrupted
+run is completed by another one with the same corrections. Full guide: docs/airflow.md.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ def new_version() -> dict[str, Any]:
     if params["use_it"]:
         dataset.make_current(s3, names.datasets_bucket, made.prefix)
     headline(f"{made.prefix}: {made.copied} films of {base} and {made.added} corrected ones{_more(made)}")
-    return {**asdict(made), "test_films": list(made.test_films)}
+    return {**asdict(made), "test_lines": list(made.test_lines)}
 
 
 def _more(made: corrections.Version) -> str:
     """Say what is not in every new version."""
     moved = f"; moved out of the other class: {made.moved}" if made.moved else ""
     there = f"; there from an interrupted run: {made.there}" if made.there else ""
-    left = f"; left out, for they are test films: {', '.join(made.test_films)}" if made.test_films else ""
+    left = f"; left out as test films: line {', '.join(map(str, made.test_lines))}" if made.test_lines else ""
     return moved + there + left
 
 

@@ -3,6 +3,8 @@
 Films are the same where their bytes are: by sha256, for the ETag of an encrypted object says nothing of its content. A
 corrected film that is one of the test films is left out: it would leak into the training. One that the train split has
 in the other class leaves that class. complete.json is written last; the same corrections complete a version without it.
+
+No message names a key, which may hold a patient's name and would stay in Airflow's log: it names the lines of the CSV.
 """
 
 from __future__ import annotations
@@ -30,15 +32,16 @@ THREADS = 16
 
 
 class CorrectionsRefused(Exception):
-    """No new version can be made; the text names the lines, films or prefix, and what to do."""
+    """No new version can be made; the text names the lines or the prefix, and what to do."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """An upload and the label that a reader gave it."""
+    """An upload, the label that a reader gave it, and the line of the CSV that says so."""
 
     key: str
     label: str
+    line: int
 
 
 def read(content: bytes) -> list[Correction]:
@@ -46,21 +49,22 @@ def read(content: bytes) -> list[Correction]:
     reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
     if not {"key", "label"} <= set(reader.fieldnames or ()):
         raise CorrectionsRefused(f"the header must name the columns key and label; it is {reader.fieldnames}")
-    found: dict[str, str] = {}
+    found: dict[str, Correction] = {}
     wrong = []
     for line, row in enumerate(reader, start=2):
         key, label = (row["key"] or "").strip(), (row["label"] or "").strip().upper()
         if not key or label not in CLASSES:
-            wrong.append(f"line {line}: {key or 'no key'}, label {label or 'missing'} (one of {', '.join(CLASSES)})")
-        elif found.get(key, label) != label:
-            wrong.append(f"line {line}: {key} is {label} here and {found[key]} before")
-        else:
-            found[key] = label
+            what = f"the label is {label or 'missing'}" if key else "there is no key"
+            wrong.append(f"line {line}: {what}; give a key and one of {', '.join(CLASSES)}")
+        elif key not in found:
+            found[key] = Correction(key, label, line)
+        elif found[key].label != label:
+            wrong.append(f"line {line}: {label} here and {found[key].label} in line {found[key].line}; take one out")
     if wrong:
         raise CorrectionsRefused("; ".join(wrong))
     if not found:
         raise CorrectionsRefused("the file names no film")
-    return [Correction(key, label) for key, label in found.items()]
+    return list(found.values())
 
 
 def film_name(key: str) -> str:
@@ -98,10 +102,11 @@ class Film:
 
 @dataclass(frozen=True)
 class Upload:
-    """A film that a reader gave a label."""
+    """A film that a reader gave a label, in some line of the CSV."""
 
     film: Film
     label: str
+    line: int
     sha256: str
 
     @property
@@ -115,7 +120,7 @@ class Version:
     """What a new dataset version holds of the old one, and beyond it.
 
     moved: films of the old version that were left out, being corrected to the other class. there: films that an
-    interrupted run had copied already. test_films: corrections that were left out.
+    interrupted run had copied already. test_lines: lines of the CSV that were left out, for they name test films.
     """
 
     prefix: str
@@ -123,7 +128,7 @@ class Version:
     added: dict[str, int]
     moved: int
     there: int
-    test_films: tuple[str, ...]
+    test_lines: tuple[int, ...]
 
 
 def make_version(s3: Any, names: Settings, base: str, corrections: list[Correction]) -> Version:
@@ -153,7 +158,7 @@ def make_version(s3: Any, names: Settings, base: str, corrections: list[Correcti
         added={label: sum(upload.label == label for upload in added) for label in CLASSES},
         moved=len(moved),
         there=already,
-        test_films=tuple(upload.film.key for upload in uploads if upload.sha256 in tested),
+        test_lines=tuple(upload.line for upload in uploads if upload.sha256 in tested),
     )
     mark = {"base": base, "copied": made.copied, "added": made.added, "moved": made.moved}
     s3.put_object(Bucket=bucket, Key=target + COMPLETE, Body=json.dumps(mark).encode())
@@ -181,30 +186,36 @@ def _films_of_base(s3: Any, bucket: str, base: str) -> dict[str, Film]:
 
 def _uploads(s3: Any, names: Settings, corrections: list[Correction]) -> list[Upload]:
     """Return the corrected films with the digests that their results tell, or that their bytes have."""
-    labels = {correction.key: correction.label for correction in corrections}
-    found = {film.key: film for film in _each(lambda key: _head(s3, names.uploads_bucket, key), labels) if film}
-    missing = [key for key in labels if key not in found]
+    given = {correction.key: correction for correction in corrections}
+    found = {film.key: film for film in _each(lambda key: _head(s3, names.uploads_bucket, key), given) if film}
+    missing = [given[key].line for key in given if key not in found]
     if missing:
-        raise CorrectionsRefused(f"not in the uploads bucket: {', '.join(missing)}")
+        raise CorrectionsRefused(
+            f"not in the uploads bucket: the keys of {_lines(missing)}; correct them, or take the lines out"
+        )
     results = {
         key: result
         for key, result in read_results(s3, names.results_bucket, found)
         if result["image"]["etag"] == found[key].etag
     }
-    unreadable = [key for key, result in results.items() if result["status"] == "unreadable"]
+    unreadable = [given[key].line for key, result in results.items() if result["status"] == "unreadable"]
     if unreadable:
         raise CorrectionsRefused(
-            f"unreadable, says the result: {', '.join(unreadable)}; no model can be trained on such a file: take its "
-            "line out, or upload it anew and wait for its result"
+            f"unreadable, say the results: the films of {_lines(unreadable)}; no model can be trained on such a file: "
+            "take the lines out, or upload the films anew and wait for their results"
         )
 
     def upload(film: Film) -> Upload:
-        known = results.get(film.key)
-        return Upload(film, labels[film.key], known["image"]["sha256"] if known else _sha256(s3, film))
+        known, said = results.get(film.key), given[film.key]
+        return Upload(film, said.label, said.line, known["image"]["sha256"] if known else _sha256(s3, film))
 
     uploads = _each(upload, found.values())
     _refuse_two_labels(uploads)
     return uploads
+
+
+def _lines(numbers: Iterable[int]) -> str:
+    return "line " + ", ".join(map(str, sorted(numbers)))
 
 
 def _refuse_two_labels(uploads: list[Upload]) -> None:
@@ -213,8 +224,8 @@ def _refuse_two_labels(uploads: list[Upload]) -> None:
         other = first.setdefault(upload.sha256, upload)
         if other.label != upload.label:
             raise CorrectionsRefused(
-                f"{other.film.key} ({other.label}) and {upload.film.key} ({upload.label}) are the same film, byte for "
-                "byte; decide which label is right, take the other line out"
+                f"line {other.line} ({other.label}) and line {upload.line} ({upload.label}) name the same film, byte "
+                "for byte; decide which label is right, take the other line out"
             )
 
 
@@ -257,9 +268,9 @@ def _copy(s3: Any, bucket: str, target: str, films: dict[str, Film], there: dict
     strangers = sorted(there.keys() - films.keys())
     if strangers:
         raise CorrectionsRefused(
-            f"s3://{bucket}/{target} holds {len(strangers)} objects that these corrections do not make, {strangers[0]} "
-            "first: a run with other corrections was interrupted, or another dataset has this name. Run those again "
-            "first, or delete what nobody needs"
+            f"s3://{bucket}/{target} holds {len(strangers)} objects that these corrections do not make: a run with "
+            "other corrections was interrupted, or another dataset has this name. Run those again first, or delete "
+            "what nobody needs"
         )
     stale = [
         path

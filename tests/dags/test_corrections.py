@@ -33,9 +33,9 @@ from pipeline.settings import Settings
         (b"", "header"),
         (b"film,label\nx,NORMAL\n", "header"),
         (b"key,label\n", "names no film"),
-        (b"key,label\nx.jpeg,MAYBE\n", "line 2: x.jpeg, label MAYBE"),
-        (b"key,label\n,NORMAL\n", "line 2: no key"),
-        (b"key,label\nx,NORMAL\nx,PNEUMONIA\n", "line 3: x is PNEUMONIA here and NORMAL before"),
+        (b"key,label\nx.jpeg,MAYBE\n", "line 2: the label is MAYBE"),
+        (b"key,label\n,NORMAL\n", "line 2: there is no key"),
+        (b"key,label\nx,NORMAL\nx,PNEUMONIA\n", "line 3: PNEUMONIA here and NORMAL in line 2"),
     ],
 )
 def test_bad_corrections_are_refused_by_line(content: bytes, why: str) -> None:
@@ -44,7 +44,7 @@ def test_bad_corrections_are_refused_by_line(content: bytes, why: str) -> None:
 
 
 def test_labels_are_read_in_any_case_and_a_spreadsheet_s_mark_is_dropped() -> None:
-    assert read("\ufeffkey,label\nw/ä.jpeg, pneumonia\n".encode()) == [Correction("w/ä.jpeg", "PNEUMONIA")]
+    assert read("\ufeffkey,label\nw/ä.jpeg, pneumonia\n".encode()) == [Correction("w/ä.jpeg", "PNEUMONIA", 2)]
 
 
 def test_versions_are_counted() -> None:
@@ -89,7 +89,7 @@ def test_a_corrected_test_film_does_not_leak_into_the_training(
     aws.put("datasets_bucket", "datasets/leak/test/NORMAL/1.jpeg", drawn_film(2))
     aws.put("uploads_bucket", "again.jpeg", drawn_film(2))
     done = run("correct_labels", {"dataset": "datasets/leak/", "corrections": "key,label\nagain.jpeg,NORMAL\n"})
-    assert done.returned["new_version"]["test_films"] == ["again.jpeg"]
+    assert done.returned["new_version"]["test_lines"] == [2]
     assert done.returned["new_version"]["added"] == {"NORMAL": 0, "PNEUMONIA": 0}
 
 
@@ -112,7 +112,8 @@ def test_a_film_that_does_not_exist_stops_the_new_version(
     aws.put("datasets_bucket", "datasets/gap/test/NORMAL/1.jpeg", b"a test film")
     done = run("correct_labels", {"dataset": "datasets/gap/", "corrections": "key,label\nmissing.jpeg,NORMAL\n"})
     assert done.state == "failed"
-    assert any("missing.jpeg" in line for line in done.headlines)
+    assert any("not in the uploads bucket: the keys of line 2" in line for line in done.headlines)
+    assert not any("missing.jpeg" in line for line in done.headlines)
     assert not list(dataset.listing(aws.client("s3"), aws.settings["datasets_bucket"], "datasets/gap-v2/"))
 
 
@@ -153,7 +154,8 @@ class Hospital:
         }
 
     def correct(self, labels: dict[str, str], base: str = BASE) -> Version:
-        return make_version(self.s3, self.names, base, [Correction(*item) for item in labels.items()])
+        given = [Correction(key, label, line) for line, (key, label) in enumerate(labels.items(), start=2)]
+        return make_version(self.s3, self.names, base, given)
 
     def interrupt(self, labels: dict[str, str], copies: int, base: str = BASE) -> None:
         """Correct, but let the worker die after some copies."""
@@ -199,7 +201,7 @@ def test_a_test_film_is_known_by_its_content_where_the_etags_differ(hospital: Ho
     )
     assert stored["ETag"].strip('"') != hospital.upload("again.jpeg", film, **result)
     made = hospital.correct({"again.jpeg": "PNEUMONIA"})
-    assert (made.test_films, made.added) == (("again.jpeg",), {"NORMAL": 0, "PNEUMONIA": 0})
+    assert (made.test_lines, made.added) == ((2,), {"NORMAL": 0, "PNEUMONIA": 0})
 
 
 @pytest.mark.heavy
@@ -210,7 +212,7 @@ def test_a_result_tells_the_digest_of_the_upload_that_it_answers_and_of_no_later
     hospital.upload("answered.jpeg", film[::-1], status="ok", image={"sha256": digest})
     hospital.upload("replaced.jpeg", film.upper(), status="ok", image={"sha256": digest, "etag": "of the first one"})
     made = hospital.correct({"answered.jpeg": "NORMAL", "replaced.jpeg": "NORMAL"})
-    assert (made.test_films, made.added["NORMAL"]) == (("answered.jpeg",), 1)
+    assert (made.test_lines, made.added["NORMAL"]) == ((2,), 1)
 
 
 @pytest.mark.heavy
@@ -248,21 +250,21 @@ def test_a_moved_film_keeps_the_patient_that_the_list_gives_it(hospital: Hospita
 
 
 @pytest.mark.heavy
-def test_an_unreadable_upload_is_refused_by_name_and_nothing_is_written(hospital: Hospital) -> None:
+def test_an_unreadable_upload_is_refused_by_its_line_and_nothing_is_written(hospital: Hospital) -> None:
     hospital.dataset()
     hospital.upload("good.jpeg", b"a film", status="uncertain")
     hospital.upload("torn.jpeg", b"half a fi", status="unreadable")
-    with pytest.raises(CorrectionsRefused, match=r"unreadable.*: torn\.jpeg;.*take its line out, or upload it anew"):
+    with pytest.raises(CorrectionsRefused, match=r"unreadable.*: the films of line \d;.*take the lines out, or upload"):
         hospital.correct({"good.jpeg": "NORMAL", "torn.jpeg": "NORMAL"})
     assert hospital.films(V2) == {}
 
 
 @pytest.mark.heavy
-def test_one_film_with_two_labels_is_refused_with_both_names(hospital: Hospital) -> None:
+def test_one_film_with_two_labels_is_refused_with_both_lines(hospital: Hospital) -> None:
     hospital.dataset()
     for key in ("a.jpeg", "b.jpeg"):
         hospital.upload(key, b"a film")
-    with pytest.raises(CorrectionsRefused, match=r"a\.jpeg \(NORMAL\) and b\.jpeg \(PNEUMONIA\) are the same film"):
+    with pytest.raises(CorrectionsRefused, match=r"line 2 \(NORMAL\) and line 3 \(PNEUMONIA\) name the same film"):
         hospital.correct({"a.jpeg": "NORMAL", "b.jpeg": "PNEUMONIA"})
     assert hospital.films(V2) == {}
 
@@ -308,7 +310,7 @@ def test_an_interrupted_version_is_not_mixed_with_other_corrections(hospital: Ho
     hospital.interrupt({"a.jpeg": "NORMAL"}, copies=12)
     with pytest.raises(
         CorrectionsRefused,
-        match=r"x-v2/ holds \d objects that these corrections do not make, train/NORMAL/\S+ first.*Run those again",
+        match=r"x-v2/ holds \d objects that these corrections do not make: a run.*Run those again",
     ):
         hospital.correct({"b.jpeg": "PNEUMONIA"})
 
