@@ -321,19 +321,29 @@ def test_a_service_delivers_from_our_own_resources_only(iam, service, action, pl
     assert not iam.may(service, action, arn(place)), "no source named"
 
 
+KIND, KEY_ID = "s3__x-amz-server-side-encryption", "s3__x-amz-server-side-encryption-aws-kms-key-id"
+WRITERS_KEY = "s3__x-amz-server-side-encryption-customer-algorithm"
+OURS, THEIRS = PLACES["key"], "arn:aws:kms:x:999999999999:key/theirs"
+
+
 @pytest.mark.parametrize("bucket", ["datasets", "uploads", "results", "models"])
-def test_an_object_is_written_under_our_key_whether_or_not_the_writer_names_one(stacks, evaluator, bucket):
+@pytest.mark.parametrize(
+    ("named", "allowed"),
+    [
+        ({}, True),
+        ({KIND: "aws:kms", KEY_ID: OURS}, True),
+        ({KIND: "aws:kms", KEY_ID: THEIRS}, False),
+        ({KIND: "aws:kms"}, False),
+        ({KIND: "aws:kms:dsse"}, False),
+        ({KIND: "AES256"}, False),
+        ({WRITERS_KEY: "AES256"}, False),
+    ],
+)
+def test_an_object_is_written_under_our_key_or_not_at_all(stacks, evaluator, bucket, named, allowed):
     iam = evaluator(stacks)
     writer = PLACES["admin-role"]
     iam._identity[writer] = [{"Effect": "Allow", "Action": "s3:PutObject", "Resource": "*"}]
-    target = arn(f"{bucket}/some/object")
-    key, kind = "s3__x-amz-server-side-encryption-aws-kms-key-id", "s3__x-amz-server-side-encryption"
-    assert iam.may(writer, "s3:PutObject", target), "a writer that names nothing gets the bucket's default"
-    assert iam.may(writer, "s3:PutObject", target, **{kind: "aws:kms", key: PLACES["key"]})
-    assert not iam.may(
-        writer, "s3:PutObject", target, **{kind: "aws:kms", key: "arn:aws:kms:x:999999999999:key/theirs"}
-    )
-    assert not iam.may(writer, "s3:PutObject", target, **{kind: "AES256"})
+    assert iam.may(writer, "s3:PutObject", arn(f"{bucket}/some/object"), **named) is allowed
 
 
 def test_only_sagemaker_lambda_and_airflow_take_their_roles(iam):
