@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
 from infra import config as settings
-from infra import dataset, destroy, images, operate, plan, stacks
+from infra import dataset, destroy, image_script, images, operate, plan, stacks
 from infra.config import Config
 from infra.errors import Fault
 from infra.session import client, endpoint, is_local, open_session
@@ -69,15 +69,18 @@ def _deploy(config: Config, options: argparse.Namespace) -> None:
 
 
 def _images(config: Config, options: argparse.Namespace) -> None:
-    docker = images.Docker(dry=options.dry_run)
+    if options.dry_run:
+        print(image_script.text(config, refresh=options.refresh))
+        return
+    docker = images.Docker()
     session = open_session(config)
+    addresses = images.bases(session.region_name)  # an unknown region is refused before the first call
     base = stacks.base_outputs(session, config)
-    repositories = {kind: base[f"{kind}RepositoryUri"] for kind in ("Inference", "Training")}
-    pushed = images.build_and_push(session, config, repositories, docker, refresh=options.refresh)
+    repositories = {image.kind: base[f"{image.kind}RepositoryUri"] for image in images.IMAGES}
+    pushed = images.build_and_push(session, config, repositories, addresses, docker, refresh=options.refresh)
     for kind, uri in pushed.items():
         print(f"{kind.lower():10} {uri}")
-    if not options.dry_run:
-        print(f"The base images' digests are recorded in {images.LOCK}. Next: python -m infra deploy")
+    print(f"The base images' digests are recorded in {images.LOCK}. Next: python -m infra deploy")
 
 
 def _settings(config: Config, options: argparse.Namespace) -> None:
@@ -199,9 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     upload.add_argument("--bucket", help="another bucket than the stack's")
     upload.add_argument("--replace", action="store_true", help="remove other films below the name first")
     build = command("images", _images, "build and push both containers (needs Docker)")
-    build.add_argument("--dry-run", action="store_true", help="print the docker commands only")
+    build.add_argument("--dry-run", action="store_true", help="print a shell script that does it; makes no call")
     build.add_argument(
-        "--refresh", action="store_true", help=f"resolve the base images anew instead of using {images.LOCK}"
+        "--refresh", action="store_true", help=f"resolve the base images anew instead of using {images.LOCK.name}"
     )
     promote = command("promote", _promote, "make an approved model package the one that answers")
     promote.add_argument("package", help="version of the model package, such as 7, or its ARN")

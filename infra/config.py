@@ -123,8 +123,10 @@ class Config:
         0.2, "Share of unreadable films in 15 minutes that raises the alarm.", low=0.0, high=1.0, stack="service"
     )
 
-    inference_image: str = _setting("", "Image of the function; empty takes the newest in its repository.")
-    training_image: str = _setting("", "Image of the training job; empty takes the newest in its repository.")
+    inference_image: str = _setting("", "Image of the function; empty takes the one that was built from these sources.")
+    training_image: str = _setting(
+        "", "Image of the training job; empty takes the one that was built from these sources."
+    )
 
     def __post_init__(self) -> None:
         faults = [f for f in (_fault(f, getattr(self, f.name)) for f in dataclasses.fields(self)) if f]

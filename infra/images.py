@@ -1,7 +1,8 @@
 """Which image runs is always written down with its digest, so that a tag that moves changes nothing.
 
-An image's tag is the digest of what it is built from: the same sources are never built or pushed twice. The digests of
-the base images are resolved once, recorded in `images.lock.json`, and used until `--refresh` asks for new ones.
+An image's tag is the digest of what it is built from: the same sources are never built or pushed twice, and what is
+deployed is what these sources made, whoever pushed last. The digests of the base images are resolved once, recorded in
+`images.lock.json` by their address, and used until `--refresh` asks for new ones.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,15 @@ from infra.errors import Fault
 from infra.session import client, is_local
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = Path("images.lock.json")
+LOCK = ROOT / "images.lock.json"
 LAMBDA_BASE = "public.ecr.aws/lambda/python:3.12"
 TENSORFLOW = "2.21"  # AWS patches this container until 2027-07; Keras 3.15.1 inside, as in requirements.txt
 _INSTANCE = "ml.g5.xlarge"  # any GPU instance: it chooses between the GPU and the CPU image
+_DIGEST = r"sha256:[0-9a-f]{64}"
 
 
 class ImageMissing(Fault):
-    """Nothing has been pushed to a repository yet."""
+    """The image of these sources is in no repository."""
 
 
 class DockerFault(Fault):
@@ -47,17 +49,29 @@ class Image:
     kind: str  # Inference or Training, as in the stacks' outputs
     dockerfile: str  # relative to the repository's root, which is the build context
 
-    def sources(self, root: Path = ROOT) -> list[Path]:
-        """Every file that the Dockerfile copies from the context, and the Dockerfile itself, in a fixed order."""
+    def address(self, region: str) -> str:
+        """Address of the base image.
+
+        Raises:
+            Fault: there is none in this region.
+        """
+        return LAMBDA_BASE if self.kind == "Inference" else training_base(region)
+
+    def copied(self, root: Path = ROOT) -> list[str]:
+        """The Dockerfile itself, and the files and folders that it copies from the context."""
         text = (root / self.dockerfile).read_text(encoding="utf-8")
-        found = {root / self.dockerfile}
-        for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
-            for source in line.split()[:-1]:
-                path = root / source
-                if not path.exists():
-                    raise DockerFault(f"{self.dockerfile} copies {source}, which does not exist; restore it")
-                found |= {path} if path.is_file() else {p for p in path.rglob("*") if p.is_file()}
-        return sorted(p for p in found if "__pycache__" not in p.parts)
+        lines = re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)
+        return [self.dockerfile, *(source.rstrip("/") for line in lines for source in line.split()[:-1])]
+
+    def sources(self, root: Path = ROOT) -> list[Path]:
+        """Every file of `copied`, in a fixed order."""
+        found: set[Path] = set()
+        for source in self.copied(root):
+            path = root / source
+            if not path.exists():
+                raise DockerFault(f"{self.dockerfile} copies {source}, which does not exist; restore it")
+            found |= {path} if path.is_file() else {p for p in path.rglob("*") if p.is_file()}
+        return sorted((p for p in found if "__pycache__" not in p.parts), key=Path.as_posix)
 
     def tag(self, base: str, root: Path = ROOT) -> str:
         """Digest of the sources and the base image: 16 hexadecimal digits."""
@@ -69,58 +83,81 @@ class Image:
 
 INFERENCE = Image("Inference", "inference_lambda/Dockerfile")
 TRAINING = Image("Training", "training_job/Dockerfile")
+IMAGES = (INFERENCE, TRAINING)
 
 
-def newest(session: boto3.Session, config: Config, repository_uri: str) -> str:
-    """URI with digest of the image pushed last; on the local AWS, which runs no images, the tag `local`.
+def bases(region: str) -> dict[Image, str]:
+    """Addresses of the base images in a region.
 
     Raises:
-        ImageMissing: the repository is empty.
+        Fault: AWS has no training container there.
+    """
+    return {image: image.address(region) for image in IMAGES}
+
+
+def current(session: boto3.Session, config: Config, image: Image, repository_uri: str, lock: Path = LOCK) -> str:
+    """URI with digest of the image of these sources; on the local AWS, which runs no images, the tag `local`.
+
+    Raises:
+        ImageMissing: nobody has pushed it, or `lock` does not say from which base it is built.
     """
     if is_local(config):
         return f"{repository_uri}:local"
-    pages = client(session, config, "ecr").get_paginator("describe_images")
-    found = [i for page in pages.paginate(repositoryName=_repository(repository_uri)) for i in page["imageDetails"]]
-    if not found:
-        raise ImageMissing(
-            f"{repository_uri} holds no image; run `python -m infra images` (it needs Docker), then deploy again"
-        )
-    return f"{repository_uri}@{max(found, key=lambda image: image['imagePushedAt'])['imageDigest']}"
+    remedy = (
+        "run `python -m infra images` (it needs Docker; with --dry-run it prints a script for a machine that has it). "
+        "If it was pushed from another checkout, deploy from there or take over its sources and its images.lock.json, "
+        f"or name an image as `{image.kind.lower()}_image` in infra.toml: `aws ecr describe-images --repository-name "
+        f"{_repository(repository_uri)}` lists them"
+    )
+    address = image.address(session.region_name)
+    digest = recorded(lock).get(address)
+    if digest is None:
+        raise ImageMissing(f"{lock} has no digest of {address}, so the image of these sources is unknown; {remedy}")
+    tag = image.tag(f"{address}@{digest}")
+    pushed = _pushed(client(session, config, "ecr"), repository_uri, tag)
+    if pushed is None:
+        raise ImageMissing(f"{repository_uri} holds no image {tag}, the one of these sources; {remedy}")
+    return f"{repository_uri}@{pushed}"
 
 
 def training_base(region: str) -> str:
-    """Regional address of AWS's TensorFlow training container."""
+    """Regional address of AWS's TensorFlow training container.
+
+    Raises:
+        Fault: there is none in this region.
+    """
     from sagemaker.core import image_uris  # two seconds and pandas: only where it is needed
 
-    return str(
-        image_uris.retrieve(
-            "tensorflow",
-            region,
-            version=TENSORFLOW,
-            py_version="py312",
-            instance_type=_INSTANCE,
-            image_scope="training",
+    try:
+        return str(
+            image_uris.retrieve(
+                "tensorflow",
+                region,
+                version=TENSORFLOW,
+                py_version="py312",
+                instance_type=_INSTANCE,
+                image_scope="training",
+            )
         )
-    )
+    except ValueError as error:
+        raise Fault(
+            f"AWS's SDK knows no TensorFlow {TENSORFLOW} training container for the region {region!r}; correct "
+            "`region`, or, if the region is new, update the package `sagemaker`"
+        ) from error
 
 
 class Docker:
-    """The docker command. `dry` prints what would be run, and runs nothing."""
+    """The docker command."""
 
-    def __init__(self, dry: bool = False) -> None:
-        self.dry = dry
-        if not dry and shutil.which("docker") is None:
+    def __init__(self) -> None:
+        if shutil.which("docker") is None:
             raise DockerFault(
-                "docker is not on PATH; install Docker Engine with buildx, or build in AWS CodeBuild "
-                "(docs/deploy.md), or print the commands with --dry-run"
+                "docker is not on PATH; install Docker Engine with buildx, or print a script for a machine that has "
+                "it: `python -m infra images --dry-run`"
             )
 
     def run(self, arguments: Sequence[str], *, stdin: str | None = None, output: bool = False) -> str:
         """Runs `docker <arguments>`; its output goes to the terminal, or is returned if `output`."""
-        line = shlex.join(["docker", *arguments])
-        if self.dry:
-            print(line)
-            return ""
         done = subprocess.run(
             ["docker", *arguments],
             input=stdin,
@@ -131,37 +168,42 @@ class Docker:
         )
         if done.returncode:
             raise DockerFault(
-                f"`{line}` failed with status {done.returncode}; its message is above. Is the daemon "
-                "running (`docker info`), and the network there?"
+                f"`{shlex.join(['docker', *arguments])}` failed with status {done.returncode}; its message is above. "
+                "Is the daemon running (`docker info`), and the network there?"
             )
         return done.stdout or ""
 
     def login(self, ecr: Any, registry: str) -> None:
         """Logs in to a private registry; the password goes through stdin and appears on no command line."""
-        if self.dry:
-            self.run(["login", "--username", "AWS", "--password-stdin", registry])
-            return
         token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
         user, _, password = base64.b64decode(token).decode().partition(":")
         self.run(["login", "--username", user, "--password-stdin", registry], stdin=password)
 
     def digest(self, reference: str) -> str:
         """Digest of an image in a registry, without pulling it."""
-        if self.dry:
-            self.run(["buildx", "imagetools", "inspect", reference, "--format", "{{.Manifest.Digest}}"])
-            return "sha256:<digest>"
-        found = self.run(
-            ["buildx", "imagetools", "inspect", reference, "--format", "{{.Manifest.Digest}}"], output=True
-        ).strip()
-        if not re.fullmatch(r"sha256:[0-9a-f]{64}", found):
+        found = self.run(inspection(reference), output=True).strip()
+        if not re.fullmatch(_DIGEST, found):
             raise DockerFault(f"{reference}: {found!r} is no digest; update Docker's buildx plugin")
         return found
+
+
+def inspection(reference: str) -> list[str]:
+    """Arguments of docker that print the digest of an image in a registry."""
+    return ["buildx", "imagetools", "inspect", reference, "--format", "{{.Manifest.Digest}}"]
+
+
+def build(image: Image, address: str, digest: str, repository: str, tag: str) -> list[str]:
+    """Arguments of docker that build an image from its base at `address` with `digest`."""
+    # Lambda refuses the image index that buildx makes when it attaches a provenance statement.
+    return ["build", "--platform", "linux/amd64", "--provenance=false", "--file", image.dockerfile,
+            "--build-arg", f"BASE={address}@{digest}", "--tag", f"{repository}:{tag}", "."]  # fmt: skip
 
 
 def build_and_push(
     session: boto3.Session,
     config: Config,
-    repositories: dict[str, str],
+    repositories: Mapping[str, str],
+    addresses: Mapping[Image, str],
     docker: Docker,
     *,
     refresh: bool = False,
@@ -169,50 +211,56 @@ def build_and_push(
 ) -> dict[str, str]:
     """Builds both images and pushes them; returns {"Inference": uri with digest, "Training": ...}.
 
-    `repositories` maps the two kinds to their repository URIs (outputs of the base stack). What is there already, by
-    its tag, is left alone. Base images are used by the digest in `lock`, which is written if it is not there.
+    `repositories` maps the two kinds to their repository URIs (outputs of the base stack), `addresses` the images to
+    those of their bases. What is there already, by its tag, is left alone. Base images are used by the digest in
+    `lock`, which is written if it is not there.
 
     Raises:
         DockerFault: docker is missing or fails.
     """
     ecr = client(session, config, "ecr")
     docker.login(ecr, repositories["Inference"].partition("/")[0])
-    addresses = {"Inference": LAMBDA_BASE, "Training": training_base(session.region_name)}
-    docker.login(ecr, addresses["Training"].partition("/")[0])
-    bases = _pinned(docker, addresses, lock, refresh)
+    docker.login(ecr, addresses[TRAINING].partition("/")[0])
+    digests = _pinned(docker, addresses.values(), lock, refresh)
     pushed = {}
-    for image in (INFERENCE, TRAINING):
-        repository, base = repositories[image.kind], bases[image.kind]
-        tag = image.tag(base)
-        digest = None if docker.dry else _pushed(ecr, repository, tag)
+    for image, address in addresses.items():
+        repository = repositories[image.kind]
+        tag = image.tag(f"{address}@{digests[address]}")
+        digest = _pushed(ecr, repository, tag)
         if digest is None:
-            _build(docker, image, base, f"{repository}:{tag}")
+            docker.run(build(image, address, digests[address], repository, tag))
             docker.run(["push", f"{repository}:{tag}"])
-            digest = "sha256:<digest>" if docker.dry else _pushed(ecr, repository, tag)
+            digest = _pushed(ecr, repository, tag)
         pushed[image.kind] = f"{repository}@{digest}"
     return pushed
 
 
-def _build(docker: Docker, image: Image, base: str, target: str) -> None:
-    # Lambda refuses the image index that buildx makes when it attaches a provenance statement.
-    docker.run(["build", "--platform", "linux/amd64", "--provenance=false", "--file", image.dockerfile,
-                "--build-arg", f"BASE={base}", "--tag", target, "."])  # fmt: skip
+def recorded(lock: Path = LOCK) -> dict[str, str]:
+    """Digests of base images by their address, as recorded; none if there is no record."""
+    if not lock.is_file():
+        return {}
+    remedy = "delete it to resolve the digests anew"
+    try:
+        found = json.loads(lock.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DockerFault(f"{lock} is not JSON ({error}); {remedy}") from error
+    if not isinstance(found, dict) or not all(re.fullmatch(_DIGEST, str(digest)) for digest in found.values()):
+        raise DockerFault(f"{lock} does not map addresses of base images to digests (sha256:...); {remedy}")
+    return found
 
 
-def _pinned(docker: Docker, addresses: dict[str, str], lock: Path, refresh: bool) -> dict[str, str]:
-    """Each address with its digest: from the lock if it names the same address, else from the registry."""
-    known: dict[str, str] = {}
-    if lock.is_file() and not refresh:
-        try:
-            known = json.loads(lock.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DockerFault(f"{lock} is not JSON ({error}); delete it to resolve the digests anew") from error
-    pinned = {}
-    for kind, address in addresses.items():
-        recorded = known.get(kind, "")
-        pinned[kind] = recorded if recorded.startswith(address + "@") else f"{address}@{docker.digest(address)}"
-    if not docker.dry:
-        lock.write_text(json.dumps(pinned, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def as_lock(digests: Mapping[str, str]) -> str:
+    """The record of base images: its text."""
+    return json.dumps(digests, indent=2, sort_keys=True) + "\n"
+
+
+def _pinned(docker: Docker, addresses: Iterable[str], lock: Path, refresh: bool) -> dict[str, str]:
+    """Digests by address, from the record or else from the registry, and recorded."""
+    known = recorded(lock)
+    fresh = {a: docker.digest(a) for a in addresses if refresh or a not in known}
+    pinned = known | fresh
+    if pinned != known:
+        lock.write_text(as_lock(pinned), encoding="utf-8")
     return pinned
 
 

@@ -60,7 +60,7 @@ def deploy(session: boto3.Session, config: Config, say: Say = print) -> dict[str
 
     Raises:
         StackError: CloudFormation failed; nothing is half done, it rolls back.
-        ImageMissing: the base stack stands, but no image has been pushed yet; run `python -m infra images`.
+        ImageMissing: the base stack stands, but the image of these sources has not been pushed.
     """
     base = deploy_base(session, config, say)
     return base | deploy_service(session, config, base, say)
@@ -79,8 +79,9 @@ def deploy_service(session: boto3.Session, config: Config, base: Mapping[str, st
     """Creates or updates the service stack on top of the base stack's outputs, and returns its own."""
     _check_concurrency(session, config)
     parameters = config.parameters("service") | {name: base[name] for name in FROM_BASE}
-    for kind, configured in (("Inference", config.inference_image), ("Training", config.training_image)):
-        parameters[f"{kind}ImageUri"] = configured or images.newest(session, config, base[f"{kind}RepositoryUri"])
+    for image, configured in ((images.INFERENCE, config.inference_image), (images.TRAINING, config.training_image)):
+        repository = base[f"{image.kind}RepositoryUri"]
+        parameters[f"{image.kind}ImageUri"] = configured or images.current(session, config, image, repository)
     return _apply(
         client(session, config, "cloudformation"), names(config)[1], template.SERVICE, parameters, config, say
     )
