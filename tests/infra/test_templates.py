@@ -88,8 +88,9 @@ def function(stacks):
 def test_no_bucket_can_be_public(buckets):
     """AwsSolutions-S2, checkov CKV_AWS_53 to 56."""
     for name, bucket in buckets.items():
-        assert len(bucket["PublicAccessBlockConfiguration"]) == 4, name
-        assert all(bucket["PublicAccessBlockConfiguration"].values()), name
+        doors = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+        shut = bucket["PublicAccessBlockConfiguration"]
+        assert set(shut) == set(doors) and all(shut[door] is True for door in doors), (name, shut)
         assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}, name
 
 
@@ -217,9 +218,10 @@ def test_a_message_is_tried_five_times(queues):
 
 def test_a_message_outlives_all_its_tries_and_a_dead_letter_outlives_the_message(queues):
     for name in ("UploadsQueue", "BacklogQueue"):
-        alive = queues[name]["MessageRetentionPeriod"]
+        queue = queues[name]
+        tried = int(queue["RedrivePolicy"]["maxReceiveCount"]) * int(queue["VisibilityTimeout"])
         dead = queues[name.replace("Queue", "DeadLetterQueue")]["MessageRetentionPeriod"]
-        assert 5 * 720 < alive < dead == 14 * 24 * 3600
+        assert tried < queue["MessageRetentionPeriod"] < dead == 14 * 24 * 3600, name
 
 
 def test_the_topic_is_encrypted_and_refuses_plain_http(stacks):
@@ -314,6 +316,13 @@ def test_images_are_scanned_encrypted_and_a_tag_never_moves(stacks):
             name
         )
         assert repository["ImageTagMutability"] == "IMMUTABLE", name
+
+
+def test_an_image_with_a_tag_never_expires(stacks):
+    """A stack pinned to an old image, a rollback and a model's record in the registry all name one."""
+    for name, repository in stacks.of_type("AWS::ECR::Repository").items():
+        policy = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])
+        assert [rule["selection"]["tagStatus"] for rule in policy["rules"]] == ["untagged"], name
 
 
 def test_lambda_alone_pulls_the_function_s_image_from_outside(stacks):
