@@ -52,8 +52,8 @@ def text(config: Config, *, refresh: bool = False, lock: Path = images.LOCK) -> 
     addresses = images.bases(region)
     lines = [
         "#!/usr/bin/env bash",
-        "# Builds and pushes the images as `python -m infra images` does. Run it in the root of a checkout, with Docker,",
-        f"# the AWS CLI and credentials at hand. Bring {lock.name}, which it writes, to where you deploy.",
+        "# Builds and pushes the images as `python -m infra images` does. Run it in the root of a checkout; it needs",
+        f"# Docker, the AWS CLI and credentials. Bring {lock.name}, which it writes, to where you deploy.",
         "set -euo pipefail",
         f"region={shlex.quote(region)}",
         f"stack={stack}",
