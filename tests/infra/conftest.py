@@ -1,8 +1,9 @@
 """The rendered templates, and an evaluator of the policies in them.
 
 The evaluator follows AWS's rules as far as the templates use them: an explicit deny wins; within one account the
-identity's own policy or the resource's may allow; a key's policy must let the account's policies count at all; a
-condition on a key that the request lacks is false, except for negated operators and `Null`.
+identity's own policy or the resource's may allow; a key's and a role's policy must let the account's policies count at
+all; a condition on a key that the request lacks is false, except for negated operators and `Null`. It is stricter where
+a role of the stacks assumes another: both policies must say so.
 """
 
 from __future__ import annotations
@@ -106,22 +107,17 @@ class Evaluator:
         self._root = f"arn:aws:iam::{ACCOUNT}:root"
 
     @staticmethod
-    def _resource_statements(stacks: Stacks) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(kind, statement) of every policy that hangs on a resource, each with its resource written out."""
-        for kind, field in (
-            ("AWS::S3::BucketPolicy", "PolicyDocument"),
-            ("AWS::SQS::QueuePolicy", "PolicyDocument"),
-            ("AWS::SNS::TopicPolicy", "PolicyDocument"),
-        ):
+    def _resource_statements(stacks: Stacks) -> Iterator[dict[str, Any]]:
+        """Every statement that hangs on a resource, with its resource written out."""
+        for kind in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy"):
             for properties in stacks.of_type(kind).values():
-                for statement in properties[field]["Statement"]:
-                    yield kind, statement
+                yield from properties["PolicyDocument"]["Statement"]
         for name, properties in stacks.of_type("AWS::KMS::Key").items():
             for statement in properties["KeyPolicy"]["Statement"]:
-                yield "key", statement | {"Resource": stacks.base.arn(name)}
+                yield statement | {"Resource": stacks.base.arn(name)}
         for name, properties in stacks.of_type("AWS::IAM::Role").items():
             for statement in properties["AssumeRolePolicyDocument"]["Statement"]:
-                yield "trust", statement | {"Resource": stacks.role(name)}
+                yield statement | {"Resource": stacks.role(name)}
 
     def may(self, principal: str, action: str, resource: str, **context: str) -> bool:
         """`principal` is a role's ARN or a service such as s3.amazonaws.com."""
@@ -129,40 +125,29 @@ class Evaluator:
         is_service = not principal.startswith("arn:")
         if not is_service:
             facts |= {"aws:PrincipalArn": principal, "aws:RequestedRegion": REGION} | facts
-        allowed = False
-        on_resource = [
-            (s, self._names(s, principal)) for _, s in self._resource if self._applies(s, action, resource, facts)
-        ]
-        for statement, named in on_resource:
-            if named and statement["Effect"] == "Deny":
+        named = delegated = False
+        for statement in (s for s in self._resource if self._applies(s, action, resource, facts)):
+            principals = self._principals(statement)
+            if statement["Effect"] == "Deny" and {principal, "*"} & principals:
                 return False
-            allowed |= named and statement["Effect"] == "Allow"
+            named |= statement["Effect"] == "Allow" and principal in principals
+            delegated |= statement["Effect"] == "Allow" and self._root in principals
+        own = False
         for statement in self._identity.get(principal, []):
             if self._applies(statement, action, resource, facts):
                 if statement["Effect"] == "Deny":
                     return False
-                if action == "sts:AssumeRole":
-                    continue  # the trust policy alone decided above; both must agree, see `both`
-                if action.startswith("kms:") and not self._key_delegates(resource):
-                    continue
-                allowed = True
-        if action == "sts:AssumeRole":
-            own = any(self._applies(s, action, resource, facts) for s in self._identity.get(principal, []))
-            return allowed and (own or principal not in self._identity)
-        return allowed
+                own = True
+        if action == "sts:AssumeRole" and principal in self._identity:
+            return own and (named or delegated)
+        if action.startswith("kms:"):
+            own = own and delegated
+        return named or own
 
-    def _names(self, statement: Mapping[str, Any], principal: str) -> bool:
+    @staticmethod
+    def _principals(statement: Mapping[str, Any]) -> set[str]:
         who = statement["Principal"]
-        if who == "*":
-            return True
-        return principal in listed(who.get("AWS", [])) + listed(who.get("Service", []))
-
-    def _key_delegates(self, key: str) -> bool:
-        return any(
-            s["Resource"] == key and s["Effect"] == "Allow" and self._root in listed(s["Principal"].get("AWS", []))
-            for kind, s in self._resource
-            if kind == "key"
-        )
+        return {who} if who == "*" else {name for given in who.values() for name in listed(given)}
 
     @staticmethod
     def _applies(statement: Mapping[str, Any], action: str, resource: str, facts: Mapping[str, str]) -> bool:

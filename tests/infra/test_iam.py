@@ -346,7 +346,7 @@ def test_an_object_is_written_under_our_key_or_not_at_all(stacks, evaluator, buc
     assert iam.may(writer, "s3:PutObject", arn(f"{bucket}/some/object"), **named) is allowed
 
 
-def test_only_sagemaker_lambda_and_airflow_take_their_roles(iam):
+def test_only_sagemaker_and_lambda_take_their_roles(iam):
     here = {"aws__SourceAccount": A}
     assert iam.may("sagemaker.amazonaws.com", "sts:AssumeRole", PLACES["training-role"], **here)
     assert not iam.may(
@@ -366,13 +366,29 @@ def test_a_person_promotes_only_if_the_configuration_names_them(render_with, eva
     assert not iam.may(PLACES["admin-role"], "sts:AssumeRole", PLACES["promote-role"])
 
 
-def test_airflow_runs_as_the_identity_that_the_configuration_names(render_with, evaluator):
-    worker = f"arn:aws:iam::{A}:role/airflow-worker"
-    named, default = evaluator(render_with(airflow_principal_arn=worker)), evaluator(render_with())
-    assert named.may(worker, "sts:AssumeRole", PLACES["airflow-role"])
-    assert not default.may(worker, "sts:AssumeRole", PLACES["airflow-role"])
-    assert default.may("airflow-env.amazonaws.com", "sts:AssumeRole", PLACES["airflow-role"], aws__SourceAccount=A)
-    assert not named.may("airflow-env.amazonaws.com", "sts:AssumeRole", PLACES["airflow-role"], aws__SourceAccount=A)
+WORKER = f"arn:aws:iam::{A}:role/airflow-worker"
+
+
+def test_airflow_runs_as_the_identity_that_the_configuration_names_and_as_no_other(render_with, evaluator):
+    iam = evaluator(render_with(airflow_principal_arn=WORKER))
+    assert iam.may(WORKER, "sts:AssumeRole", PLACES["airflow-role"])
+    iam._identity[PLACES["admin-role"]] = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
+    assert not iam.may(PLACES["admin-role"], "sts:AssumeRole", PLACES["airflow-role"])
+
+
+def test_where_none_is_named_airflow_is_who_may_assume_this_very_role_by_its_own_policy(stacks, evaluator):
+    iam = evaluator(stacks)
+    assert not iam.may(WORKER, "sts:AssumeRole", PLACES["airflow-role"])
+    iam._identity[WORKER] = [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": PLACES["airflow-role"]}]
+    assert iam.may(WORKER, "sts:AssumeRole", PLACES["airflow-role"])
+    assert not iam.may(WORKER, "sts:AssumeRole", PLACES["promote-role"]), "its trust names the Airflow role alone"
+    for service in ("airflow.amazonaws.com", "airflow-env.amazonaws.com", "lambda.amazonaws.com"):
+        assert not iam.may(service, "sts:AssumeRole", PLACES["airflow-role"], aws__SourceAccount=A)
+
+
+def test_no_role_of_the_stacks_becomes_airflow(iam, stacks):
+    for role in ALLOWED:
+        assert not iam.may(stacks.role(role), "sts:AssumeRole", PLACES["airflow-role"]), role
 
 
 # ---------------------------------------------------------------- the evaluator itself

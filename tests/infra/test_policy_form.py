@@ -146,3 +146,24 @@ def test_a_service_is_let_in_by_named_actions_of_this_account_only(stacks):
             assert any("123456789012" in source for source in sources), (name, statement["Sid"])
             for resource in listed(statement.get("Resource", [])):
                 assert resource != "*" or name == "Key", (name, statement["Sid"])
+
+
+def trusted(stacks):
+    """Principals that may become each role."""
+    for name, role in stacks.of_type("AWS::IAM::Role").items():
+        for statement in role["AssumeRolePolicyDocument"]["Statement"]:
+            for kind, given in statement["Principal"].items():
+                for principal in listed(given):
+                    yield name, kind, principal
+
+
+def test_the_account_as_a_whole_is_trusted_with_no_role_but_airflow_s_and_with_none_if_airflow_is_named(render_with):
+    root, worker = "arn:aws:iam::123456789012:root", "arn:aws:iam::123456789012:role/airflow-worker"
+    default, named = set(trusted(render_with())), set(trusted(render_with(airflow_principal_arn=worker)))
+    assert default - named == {("AirflowRole", "AWS", root)}
+    assert named - default == {("AirflowRole", "AWS", worker)}
+    assert named & default == {
+        ("TrainingRole", "Service", "sagemaker.amazonaws.com"),
+        ("FunctionRole", "Service", "lambda.amazonaws.com"),
+        ("PromoteRole", "AWS", "arn:aws:iam::123456789012:role/cxr-airflow-eu-central-1"),
+    }
