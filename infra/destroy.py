@@ -8,12 +8,14 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from infra import stacks, template
+from infra import plan, stacks
 from infra.config import Config
 from infra.errors import Fault
 from infra.session import client, is_local
 from infra.stacks import Say
+from infra.template import Place
 
+ATTEMPTS = 5  # to delete a bucket that is still written to
 KEY_PENDING_DAYS = 30  # in which the key, and with it every backup of the data, can still be saved
 
 
@@ -36,34 +38,61 @@ def everything(session: boto3.Session, config: Config, say: Say = print) -> None
     """
     base, _ = stacks.names(config)
     cloudformation = client(session, config, "cloudformation")
+    held = _held(session, config)
     service(session, config, say)
+    _empty_group(session, config, held, say)
+    for bucket in held["AWS::S3::Bucket"]:
+        _empty_bucket(client(session, config, "s3"), bucket, say)
     if stacks.describe(cloudformation, base) is None:
         say(f"{base}: there is none")
-        return
-    held = _held(cloudformation, base)
-    _empty_group(session, config, held, say)
-    for bucket in held.get("AWS::S3::Bucket", []):
-        _empty_bucket(client(session, config, "s3"), bucket, say)
-    say(f"{base}: deleting")
-    if not is_local(config):  # which protects nothing
-        cloudformation.update_termination_protection(EnableTerminationProtection=False, StackName=base)
-    stacks.delete(cloudformation, base)
+    else:
+        say(f"{base}: deleting")
+        if not is_local(config):  # which protects nothing
+            cloudformation.update_termination_protection(EnableTerminationProtection=False, StackName=base)
+        stacks.delete(cloudformation, base)
     _remove_retained(session, config, held, say)
 
 
-def _held(cloudformation: Any, stack: str) -> dict[str, list[str]]:
-    """Physical names of the resources that outlive the stack, by type."""
-    kept = {
-        logical
-        for logical, resource in template.load(template.BASE)["Resources"].items()
-        if "DeletionPolicy" in resource
-    }
+def _held(session: boto3.Session, config: Config) -> dict[str, list[str]]:
+    """Names of what outlives the base stack, by type: read off the template, for the stack may be gone already."""
+    account = client(session, config, "sts").get_caller_identity()["Account"]
+    stack, _ = plan.rendered(config, Place(account=account, region=session.region_name))
     held: dict[str, list[str]] = {}
-    for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack):
-        for resource in page["StackResourceSummaries"]:
-            if resource.get("LogicalResourceId") in kept and resource.get("PhysicalResourceId"):
-                held.setdefault(resource["ResourceType"], []).append(resource["PhysicalResourceId"])
-    return held
+    for logical, resource in stack.resources.items():
+        if "DeletionPolicy" in resource:
+            held.setdefault(resource["Type"], []).append(stack.name(logical))
+    described = {r["Properties"]["Description"] for r in stack.resources.values() if r["Type"] == "AWS::KMS::Key"}
+    return held | {"AWS::KMS::Key": list(_keys(client(session, config, "kms"), described))}
+
+
+def _keys(kms: Any, described: set[str]) -> Iterator[str]:
+    """Keys with such a description, which AWS names by chance, that are not being deleted already."""
+    for page in kms.get_paginator("list_keys").paginate():
+        for key in page["Keys"]:
+            try:
+                found = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "AccessDeniedException":
+                    raise
+                continue  # somebody else's: ours lets the account's administrators describe it
+            if found.get("Description") in described and found["KeyState"] != "PendingDeletion":
+                yield key["KeyId"]
+
+
+def _remove_bucket(s3: Any, bucket: str, say: Say) -> None:
+    """Deletes a bucket, and what has arrived since it was emptied."""
+    for _ in range(ATTEMPTS):
+        try:
+            _gone(s3.delete_bucket, Bucket=bucket)
+            return
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "BucketNotEmpty":
+                raise
+        _empty_bucket(s3, bucket, say)
+    raise Fault(
+        f"s3://{bucket} was filled again {ATTEMPTS} times while it was being deleted; stop whoever writes there and "
+        "run the command again"
+    )
 
 
 def _empty_bucket(s3: Any, bucket: str, say: Say) -> None:
@@ -100,10 +129,14 @@ def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
 def _empty_group(session: boto3.Session, config: Config, held: Mapping[str, list[str]], say: Say) -> None:
     """A model package group can be deleted only without packages."""
     sagemaker = client(session, config, "sagemaker")
-    for arn in held.get("AWS::SageMaker::ModelPackageGroup", []):
-        group = arn.rpartition("/")[2]
+    for group in held["AWS::SageMaker::ModelPackageGroup"]:
         pages = sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
-        packages = [p["ModelPackageArn"] for page in pages for p in page["ModelPackageSummaryList"]]
+        try:
+            packages = [p["ModelPackageArn"] for page in pages for p in page["ModelPackageSummaryList"]]
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _ABSENT:
+                raise
+            continue
         for package in packages:
             sagemaker.delete_model_package(ModelPackageName=package)
         say(f"  {group}: {len(packages)} model packages deleted")
@@ -111,18 +144,15 @@ def _empty_group(session: boto3.Session, config: Config, held: Mapping[str, list
 
 def _remove_retained(session: boto3.Session, config: Config, held: Mapping[str, list[str]], say: Say) -> None:
     s3, ecr, logs = (client(session, config, service) for service in ("s3", "ecr", "logs"))
-    for bucket in held.get("AWS::S3::Bucket", []):
-        _gone(s3.delete_bucket, Bucket=bucket)
-    for repository in held.get("AWS::ECR::Repository", []):
-        _gone(ecr.delete_repository, repositoryName=repository.rpartition("/")[2], force=True)
-    for arn in held.get("AWS::SageMaker::ModelPackageGroup", []):
-        _gone(
-            client(session, config, "sagemaker").delete_model_package_group,
-            ModelPackageGroupName=arn.rpartition("/")[2],
-        )
-    for group in held.get("AWS::Logs::LogGroup", []):
-        _gone(logs.delete_log_group, logGroupName=group)
-    for key in held.get("AWS::KMS::Key", []):
+    for bucket in held["AWS::S3::Bucket"]:
+        _remove_bucket(s3, bucket, say)
+    for repository in held["AWS::ECR::Repository"]:
+        _gone(ecr.delete_repository, repositoryName=repository, force=True)
+    for group in held["AWS::SageMaker::ModelPackageGroup"]:
+        _gone(client(session, config, "sagemaker").delete_model_package_group, ModelPackageGroupName=group)
+    for log_group in held["AWS::Logs::LogGroup"]:
+        _gone(logs.delete_log_group, logGroupName=log_group)
+    for key in held["AWS::KMS::Key"]:
         _gone(client(session, config, "kms").schedule_key_deletion, KeyId=key, PendingWindowInDays=KEY_PENDING_DAYS)
         say(f"  key {key}: deleted in {KEY_PENDING_DAYS} days (`aws kms cancel-key-deletion --key-id {key}` saves it)")
     say("done: buckets, repositories, model registry group and log are gone")

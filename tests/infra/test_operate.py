@@ -8,14 +8,15 @@ import threading
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
-from infra import operate
+from infra import destroy, operate, stacks, template
 from infra.__main__ import main
 from infra.config import Config
 from infra.errors import Fault
 from infra.stacks import StackError
 from infra.stacks import outputs as standing_outputs
-from local_aws.server import REGION, LocalAWS
+from local_aws.server import ACCOUNT, REGION, LocalAWS
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,102 @@ def test_destroying_the_data_leaves_nothing(infra, aws, outputs, monkeypatch):
     assert aws.client("sqs").list_queues().get("QueueUrls", []) == []
     assert "cxr-base: absent" in infra("status")[1]
     assert infra("destroy", "--delete-data")[0] == 0, "a second run finds nothing to do"
+
+
+@pytest.fixture
+def retained(aws, infra, monkeypatch, tmp_path):
+    """A base stack whose deletion leaves what it retains, as AWS does: moto knows only `Retain`."""
+    path = tmp_path / "base.yaml"
+    path.write_text(template.BASE.read_text().replace("RetainExceptOnCreate", "Retain"))
+    monkeypatch.setattr(template, "BASE", path)
+    assert infra("deploy", "--base", "--project", "kept")[0] == 0
+
+
+def left_of(aws, project):
+    """Names of everything of a project that a stack's deletion retains."""
+    buckets = [b["Name"] for b in aws.client("s3").list_buckets()["Buckets"]]
+    repositories = [r["repositoryName"] for r in aws.client("ecr").describe_repositories()["repositories"]]
+    logs = [
+        g["logGroupName"].removeprefix("/aws/lambda/") for g in aws.client("logs").describe_log_groups()["logGroups"]
+    ]
+    groups = aws.client("sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
+    kms = aws.client("kms")
+    keys = [kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"] for key in kms.list_keys()["Keys"]]
+    living = [key["Description"] for key in keys if key["KeyState"] != "PendingDeletion"]
+    names = [*buckets, *repositories, *logs, *(g["ModelPackageGroupName"] for g in groups), *living]
+    return sorted(name for name in names if name.startswith(project))
+
+
+def meanwhile(monkeypatch, then):
+    """`then` happens right after a stack was deleted."""
+    delete = stacks.delete
+
+    def delete_and_go_on(cloudformation, name):
+        delete(cloudformation, name)
+        then()
+
+    monkeypatch.setattr(stacks, "delete", delete_and_go_on)
+
+
+def test_a_deletion_of_the_data_that_was_interrupted_is_resumed(aws, infra, retained, monkeypatch):
+    uploads = f"kept-uploads-{ACCOUNT}-{REGION}"
+    destroying = ("destroy", "--delete-data", "--yes", "--project", "kept")
+
+    def interrupt():
+        aws.client("s3").put_object(Bucket=uploads, Key="late", Body=b"film")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        meanwhile(patched, interrupt)
+        assert infra(*destroying)[0] == 130
+    assert "kept-base: absent" in infra("status", "--project", "kept")[1]
+    kept = [r for r in template.load(template.BASE)["Resources"].values() if "DeletionPolicy" in r]
+    assert len(left_of(aws, "kept")) == len(kept)
+    assert infra(*destroying)[0] == 0
+    assert left_of(aws, "kept") == []
+
+
+def test_an_upload_between_emptying_and_deletion_goes_too(aws, infra, retained, monkeypatch):
+    uploads = f"kept-uploads-{ACCOUNT}-{REGION}"
+    meanwhile(monkeypatch, lambda: aws.client("s3").put_object(Bucket=uploads, Key="late", Body=b"film"))
+    status, said, _ = infra("destroy", "--delete-data", "--yes", "--project", "kept")
+    assert status == 0 and f"s3://{uploads}: 1 object versions deleted" in said
+    assert left_of(aws, "kept") == []
+
+
+def test_a_bucket_that_is_written_to_all_the_time_says_so():
+    class S3:
+        def __getattr__(self, name):
+            return lambda **_: None
+
+        def delete_bucket(self, Bucket):
+            raise ClientError({"Error": {"Code": "BucketNotEmpty", "Message": "not empty"}}, "DeleteBucket")
+
+        def get_paginator(self, name):
+            return self
+
+        def paginate(self, Bucket):
+            return []
+
+    with pytest.raises(Fault, match=r"s3://kept was filled again 5 times.*stop whoever writes there"):
+        destroy._remove_bucket(S3(), "kept", lambda line: None)
+
+
+def test_a_key_that_nobody_may_describe_is_somebody_elses():
+    class Kms:
+        def get_paginator(self, name):
+            return self
+
+        def paginate(self):
+            yield {"Keys": [{"KeyId": "ours"}, {"KeyId": "theirs"}, {"KeyId": "old"}]}
+
+        def describe_key(self, KeyId):
+            if KeyId == "theirs":
+                raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "DescribeKey")
+            state = "PendingDeletion" if KeyId == "old" else "Enabled"
+            return {"KeyMetadata": {"Description": "films", "KeyState": state}}
+
+    assert list(destroy._keys(Kms(), {"films"})) == ["ours"]
 
 
 def test_after_everything_was_deleted_a_deployment_starts_anew(infra):
