@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import io
 import json
 import math
@@ -26,7 +27,7 @@ from training_job.dataset import CLASSES, Films
 from training_job.serving import Scored, quantiles_of
 
 FILES = ("model.tflite", "model.keras", "golden.npz", "metrics.json", "predictions.csv", "report.html", "model_card.md")
-VERSIONS = ("keras", "tensorflow", "numpy", "pillow", "ai-edge-litert", "scikit-learn")
+MODULES = {"keras": "keras", "tensorflow": "tensorflow", "numpy": "numpy", "pillow": "PIL", "scikit-learn": "sklearn"}
 GOLDEN_FILMS = 4
 # int8 activations are rounded dynamically; another CPU's kernels may land a step away (measured: 0.0 between two CPUs).
 GOLDEN_TOLERANCE = 0.02
@@ -100,7 +101,9 @@ def write(path: Path, content: bytes | str) -> None:
 
 
 def versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in VERSIONS}
+    """What computed the bundle, asked of the modules: a base image may bring TensorFlow as another distribution."""
+    found = {name: str(importlib.import_module(module).__version__) for name, module in MODULES.items()}
+    return {**found, "ai-edge-litert": metadata.version("ai-edge-litert")}
 
 
 def code_version() -> str:
