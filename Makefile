@@ -4,7 +4,8 @@ PYTHON ?= python3.11
 PYTHON312 ?= 3.12
 VENV := .venv
 BIN := $(VENV)/bin
-UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.txt)
+# The lines of the lock that pin uv and its hashes: what installs the rest is checked as well.
+UV_LOCK := awk '/^uv==/ {found = 1} found {print} found && !/\\$$/ {exit}' requirements.txt
 READY := $(VENV)/.installed
 
 DATASET ?= synthetic
@@ -21,7 +22,7 @@ help: ## list the targets
 $(READY): requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on PATH; install Python 3.11 or pass PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV_LOCK) | $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r /dev/stdin
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.txt
 	@touch $@
 
@@ -66,12 +67,14 @@ fuzz: $(READY) ## mutate films and look for crashes (FUZZ_SECONDS=, default 600)
 	$(BIN)/python tests/poison/fuzz.py --seconds $(FUZZ_SECONDS)
 
 audit: $(READY) ## look the lock up in the vulnerability database (needs the network)
-	$(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip
+	$(BIN)/pip-audit --requirement requirements.txt --requirement benchmarks/requirements.txt --require-hashes --disable-pip
 
-lock: ## compile the three locks from their inputs
-	uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+lock: $(READY) ## compile the four locks from their inputs
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --constraint requirements.txt \
+	  benchmarks/requirements.in -o benchmarks/requirements.txt
 	for part in inference_lambda training_job; do \
-	  uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-header \
+	  $(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-header \
 	    --constraint requirements.txt $$part/requirements.in -o $$part/requirements.txt || exit 1; done
 
 clean: ## remove what runs have written (build/, .airflow/)
