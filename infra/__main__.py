@@ -58,7 +58,11 @@ def _plan(config: Config, options: argparse.Namespace) -> None:
 
 
 def _config(config: Config, options: argparse.Namespace) -> None:
-    print(settings.as_toml(config), end="")
+    if options.output is None:
+        print(settings.as_toml(config), end="")
+    else:
+        settings.write(config, options.output)
+        print(f"{options.output} holds every setting with its default and bounds; keep what you change")
 
 
 def _deploy(config: Config, options: argparse.Namespace) -> None:
@@ -88,6 +92,7 @@ def _settings(config: Config, options: argparse.Namespace) -> None:
 
 
 def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
+    prefix = dataset.prefix(options.name)
     with dataset.open_dataset(options.source) as found:
         chosen = found if options.limit is None else found.limited(options.limit)
         session = open_session(config)
@@ -101,7 +106,7 @@ def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
             progress=_progress("films"),
         )
     print(
-        f"s3://{bucket}/datasets/{options.name}/: "
+        f"s3://{bucket}/{prefix}: "
         + ", ".join(
             f"{split} {labels['NORMAL']} normal and {labels['PNEUMONIA']} pneumonia" for split, labels in counts.items()
         )
@@ -111,6 +116,7 @@ def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
 
 
 def _promote(config: Config, options: argparse.Namespace) -> None:
+    operate.check_package(options.package)
     session = open_session(config)
     moved = operate.promote(session, config, stacks.outputs(session, config), options.package, options.reason)
     _say_moved(moved.document)
@@ -190,7 +196,8 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("config", _config, "print all settings as a commented infra.toml")
+    written = command("config", _config, "print all settings as a commented infra.toml")
+    written.add_argument("--output", type=Path, metavar="FILE", help="write them to a new file; never overwrites one")
     command("plan", _plan, "say what would be created; makes no call")
     deploy = command("deploy", _deploy, "create or update both stacks")
     deploy.add_argument("--base", action="store_true", help="the base stack only (before the first image exists)")

@@ -6,6 +6,7 @@ A setting that a template takes as a parameter has the parameter's name in snake
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -41,12 +42,13 @@ def _setting(
     return field(default=default, metadata={"text": text, "stack": stack, **bounds})
 
 
+_IMAGE = r"|[a-z0-9.-]+(:[0-9]+)?/[a-z0-9._/-]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})"
 _PRINCIPAL = r"|arn:[a-z-]+:iam::[0-9]{12}:(role|user)/.+"
 
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of one deployment; `python -m infra config` prints them as a commented `infra.toml`."""
+    """Settings of one deployment; `python -m infra config` writes them as a commented `infra.toml`."""
 
     project: str = _setting(
         "cxr",
@@ -123,9 +125,15 @@ class Config:
         0.2, "Share of unreadable films in 15 minutes that raises the alarm.", low=0.0, high=1.0, stack="service"
     )
 
-    inference_image: str = _setting("", "Image of the function; empty takes the one that was built from these sources.")
+    inference_image: str = _setting(
+        "",
+        "Image of the function, with digest or tag; empty takes the one that was built from these sources.",
+        pattern=_IMAGE,
+    )
     training_image: str = _setting(
-        "", "Image of the training job; empty takes the one that was built from these sources."
+        "",
+        "Image of the training job, with digest or tag; empty takes the one that was built from these sources.",
+        pattern=_IMAGE,
     )
 
     def __post_init__(self) -> None:
@@ -179,7 +187,7 @@ def load(path: Path | None = None, **overrides: Any) -> Config:
     """
     values: dict[str, Any] = {}
     if path is not None and not path.is_file():
-        raise ConfigError(f"{path}: no such file; print one with `python -m infra config > {path}`")
+        raise ConfigError(f"{path}: no such file; write one with `python -m infra config --output {path}`")
     if path is not None or FILE.is_file():
         path = path or FILE
         try:
@@ -200,13 +208,27 @@ def as_toml(config: Config) -> str:
     """The settings as a commented TOML file."""
     lines = ["# Settings of the deployment; `python -m infra` reads this file as infra.toml."]
     for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
         lines += [
             "",
-            f"# {f.metadata['text']}{_bounds(f.metadata)}",
-            f'{f.name} = "{value}"' if isinstance(value, str) else f"{f.name} = {value}",
+            f"# {f.metadata['text']}{_bounds(f.metadata)} Default: {json.dumps(f.default)}.",
+            f"{f.name} = {json.dumps(getattr(config, f.name), ensure_ascii=False)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def write(config: Config, path: Path) -> None:
+    """Writes the settings as a commented TOML file where there is none yet.
+
+    Raises:
+        ConfigError: there is a file already, or it cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(as_toml(config))
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists and stays as it is; name another file, or move that one away") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); name a file in a folder of yours") from error
 
 
 def _bounds(metadata: Any) -> str:

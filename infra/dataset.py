@@ -12,6 +12,7 @@ import hashlib
 import io
 import mimetypes
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from typing import Any
 
 from infra.errors import Fault
 
+PREFIX = "datasets/([^/]+/)+"  # of what the form of `retrain` accepts as a dataset
 SPLITS = ("train", "test")
 LABELS = ("NORMAL", "PNEUMONIA")
 KAGGLE = "paultimothymooney/chest-xray-pneumonia"
@@ -110,6 +112,21 @@ def open_dataset(source: str | Path) -> AbstractContextManager[Dataset]:
     return _OpenZip(path)
 
 
+def prefix(name: str) -> str:
+    """Where the data set of a name goes.
+
+    Raises:
+        DatasetError: the form of `retrain` would not accept it.
+    """
+    found = f"datasets/{name}/"
+    if not re.fullmatch(PREFIX, found):
+        raise DatasetError(
+            f"{name!r} cannot name a data set: {found!r} does not fit {PREFIX!r}, which `retrain` accepts; "
+            "give a folder, or folders with one slash between them"
+        )
+    return found
+
+
 def upload(
     dataset: Dataset,
     s3: Any,
@@ -125,14 +142,14 @@ def upload(
     `progress` is called with (films put, films in all) after each film, from one thread at a time.
 
     Raises:
-        DatasetError: the prefix holds other films already and `replace` was not asked for.
+        DatasetError: no data set can have this name, or it holds other films already and `replace` was not asked for.
     """
-    prefix = f"datasets/{name}/"
-    wanted = {prefix + film.path: film for film in (*dataset.films, *filter(None, (dataset.patients,)))}
-    strangers = sorted(_keys(s3, bucket, prefix) - set(wanted))
+    below = prefix(name)
+    wanted = {below + film.path: film for film in (*dataset.films, *filter(None, (dataset.patients,)))}
+    strangers = sorted(_keys(s3, bucket, below) - set(wanted))
     if strangers and not replace:
         raise DatasetError(
-            f"s3://{bucket}/{prefix} already holds {len(strangers)} other files, {strangers[0]!r} first; they "
+            f"s3://{bucket}/{below} already holds {len(strangers)} other files, {strangers[0]!r} first; they "
             "would be trained on too. Choose another name, or pass --replace to remove them"
         )
     for start in range(0, len(strangers), 1000):  # DeleteObjects takes so many

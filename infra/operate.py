@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,8 +17,17 @@ from infra.pointer import Pointer
 from infra.session import client
 
 QUEUES = ("uploads", "backlog")
+_PACKAGE = r"[1-9][0-9]*|arn:[a-z-]+:sagemaker:[a-z0-9-]+:[0-9]{12}:model-package/[A-Za-z0-9-]+/[1-9][0-9]*"
 _BATCH = 10  # SQS gives and takes so many messages at a time
 _VISIBILITY = 60  # seconds in which a received dead letter is sent and deleted
+
+
+def check_package(package: str) -> None:
+    """Raises Fault unless it is the version or the ARN of a model package."""
+    if not re.fullmatch(_PACKAGE, package):
+        raise Fault(
+            f"{package!r} is neither the version of a model package, such as 7, nor its ARN; the registry lists them"
+        )
 
 
 def promote(session: boto3.Session, config: Config, outputs: Mapping[str, str], package: str, reason: str) -> Pointer:
@@ -132,10 +142,6 @@ def _caller(session: boto3.Session, config: Config) -> str:
 def _package_arn(outputs: Mapping[str, str], session: boto3.Session, package: str) -> str:
     if package.startswith("arn:"):
         return package
-    if not package.isdigit():
-        raise Fault(
-            f"{package!r} is neither the version of a model package, such as 7, nor its ARN; the registry lists them"
-        )
     _, partition, _, _, account, _ = outputs["PromoteRoleArn"].split(":", 5)
     group = outputs["ModelPackageGroupName"]
     return f"arn:{partition}:sagemaker:{session.region_name}:{account}:model-package/{group}/{package}"

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
-from infra import stacks
+from infra import dataset, stacks
 from infra.__main__ import main
 from infra.config import Config
 from infra.stacks import StackError
@@ -47,6 +47,28 @@ def test_a_data_set_is_checked_before_the_first_call(no_calls, capsys, tmp_path)
     assert "has no film in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["promote", "newest", "--reason", "x"], "'newest' is neither the version of a model package, such as 7, nor"),
+        (["promote", "arn:aws:iam::123456789012:role/x", "--reason", "x"], "nor its ARN"),
+        (
+            ["upload-dataset", "kaggle", "--name", "a//b"],
+            "'a//b' cannot name a data set: 'datasets/a//b/' does not fit",
+        ),
+        (["deploy"], "inference_image = 'cxr-inference' does not fit"),
+    ],
+)
+def test_an_argument_or_image_that_cannot_be_meant_is_refused_before_the_first_call(
+    no_calls, monkeypatch, capsys, tmp_path, command, says
+):
+    monkeypatch.setattr(dataset, "_download", lambda: pytest.fail("1.2 GB were fetched first"))
+    if command == ["deploy"]:
+        (tmp_path / "infra.toml").write_text('inference_image = "cxr-inference"\n')
+    assert main(command) == 1
+    assert says in capsys.readouterr().err
+
+
 def test_missing_region_and_credentials_say_what_to_do(no_calls, capsys, monkeypatch):
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
@@ -81,8 +103,20 @@ def test_an_unreachable_endpoint_is_a_sentence_and_no_traceback(capsys):
 
 def test_the_printed_configuration_is_one_that_is_accepted(capsys, tmp_path):
     assert main(["config"]) == 0
-    (tmp_path / "infra.toml").write_text(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert main(["config", "--output", "infra.toml"]) == 0
+    assert (tmp_path / "infra.toml").read_text() == printed
     assert main(["plan"]) == 0
+
+
+def test_a_configuration_is_never_overwritten(capsys, tmp_path):
+    settings = tmp_path / "infra.toml"
+    settings.write_text('project = "lung"\n')
+    assert main(["config", "--output", "infra.toml"]) == 1
+    assert "infra.toml exists and stays as it is" in capsys.readouterr().err
+    assert settings.read_text() == 'project = "lung"\n'
+    assert main(["config", "--output", "nowhere/infra.toml"]) == 1
+    assert "nowhere/infra.toml cannot be written (No such file or directory)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["plan", "deploy", "images", "upload-dataset", "promote", "rollback", "status",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 
 import pytest
@@ -17,10 +18,26 @@ def test_the_printed_file_reads_back_as_the_defaults(tmp_path):
     assert load(file) == Config()
 
 
+def test_any_text_survives_the_printed_file(tmp_path):
+    file, config = tmp_path / "infra.toml", Config(profile='the "ward\\é"')
+    file.write_text(as_toml(config))
+    assert load(file) == config
+
+
+def test_the_default_of_a_setting_is_told_beside_another_value():
+    assert "Default: 1769.\nmemory_size = 3008\n" in as_toml(Config(memory_size=3008))
+
+
+@pytest.mark.parametrize("end", ["@sha256:" + "a" * 64, ":local", ":5f3c9e0d1b2a4c6e"])
+def test_an_image_is_named_by_digest_or_by_tag(end):
+    image = f"123456789012.dkr.ecr.eu-central-1.amazonaws.com/cxr-inference{end}"
+    assert Config(inference_image=image).inference_image == image
+
+
 def test_every_setting_is_explained_in_the_printed_file():
     printed = as_toml(Config())
     for setting in dataclasses.fields(Config):
-        assert setting.metadata["text"] in printed
+        assert re.search(rf"# {re.escape(setting.metadata['text'])}.* Default: .+\.\n{setting.name} = ", printed)
     assert set(tomllib.loads(printed)) == {setting.name for setting in dataclasses.fields(Config)}
 
 
@@ -37,6 +54,9 @@ def test_every_setting_is_explained_in_the_printed_file():
         ("alarm_email", "nobody", "does not fit"),
         ("operator_principal_arn", "arn:aws:iam::123456789012:root", "does not fit"),
         ("endpoint_url", "127.0.0.1:5000", "does not fit"),
+        ("inference_image", "cxr-inference:1", "does not fit"),
+        ("training_image", "registry.example/cxr-training", "does not fit"),
+        ("training_image", "registry.example/cxr-training@sha256:abc", "does not fit"),
         ("visibility_timeout", 600, "below 720, six times function_timeout"),
         ("results_expiration_days", 30, "deletes results before their uploads"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 
 import boto3
@@ -244,3 +245,19 @@ def test_films_of_a_zip_can_be_read_from_many_threads(tmp_path, s3):
         upload(found, s3, "datasets", "demo", threads=16)
     body = s3.get_object(Bucket="datasets", Key="datasets/demo/train/PNEUMONIA/P-0007.jpeg")["Body"].read()
     assert io.BytesIO(body).getvalue() == FILMS["train/PNEUMONIA/P-0007.jpeg"]
+
+
+def test_a_name_is_refused_as_the_form_of_retrain_would_refuse_it(repo):
+    form = (repo / "dags/pipeline/retrain_form.py").read_text()
+    (accepted,) = re.findall(r'"dataset": Param\(\s*None, type=\[[^]]*\], pattern="([^"]+)"', form)
+    assert accepted == f"^({dataset.PREFIX})?$"
+    assert dataset.prefix("ward 3/2026") == "datasets/ward 3/2026/"
+    for name in ("", "/", "a//b", "/a", "a/"):
+        with pytest.raises(DatasetError, match="cannot name a data set"):
+            dataset.prefix(name)
+
+
+def test_a_name_that_no_training_accepts_is_not_uploaded(s3, tmp_path):
+    with open_dataset(folder(tmp_path)) as found, pytest.raises(DatasetError, match="cannot name a data set"):
+        upload(found, s3, "datasets", "a//b")
+    assert stored(s3) == set()
