@@ -196,7 +196,9 @@ def build(image: Image, address: str, digest: str, repository: str, tag: str) ->
     """Arguments of docker that build an image from its base at `address` with `digest`."""
     # Lambda refuses the image index that buildx makes when it attaches a provenance statement.
     return ["build", "--platform", "linux/amd64", "--provenance=false", "--file", image.dockerfile,
-            "--build-arg", f"BASE={address}@{digest}", "--tag", f"{repository}:{tag}", "."]  # fmt: skip
+            "--build-arg", f"BASE={address}@{digest}", "--build-arg", f"BASE_NAME={address}",
+            "--build-arg", f"BASE_DIGEST={digest}", "--build-arg", f"VERSION={tag}",
+            "--tag", f"{repository}:{tag}", "."]  # fmt: skip
 
 
 def build_and_push(

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from infra.images import INFERENCE, ROOT, TRAINING
+from infra.images import INFERENCE, ROOT, TRAINING, build
 
 IMAGES = {"inference_lambda": INFERENCE, "training_job": TRAINING}
 
@@ -85,9 +85,27 @@ def test_our_own_code_is_compiled(folder):
 
 
 def test_the_image_says_what_it_is(folder):
-    labels = " ".join(arguments(IMAGES[folder], "LABEL"))
-    for name in ("title", "description", "base.name"):
-        assert f"org.opencontainers.image.{name}=" in labels
+    (labels,) = arguments(IMAGES[folder], "LABEL")
+    said = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]*)"', labels))
+    assert said.pop("title") and said.pop("description")
+    assert said == {"version": "${VERSION}", "revision": "${VERSION}", "base.name": "${BASE_NAME}",
+                    "base.digest": "${BASE_DIGEST}"}  # fmt: skip
+
+
+def test_every_build_argument_is_one_that_the_dockerfile_takes_and_all_are_given(folder):
+    image = IMAGES[folder]
+    given = dict(a.split("=", 1) for a in build(image, "base:3", "sha256:1", "repository", "7") if "=" in a)
+    taken = {argument.split("=")[0] for argument in arguments(image, "ARG")}
+    assert {name: given[name] for name in taken} == {
+        "BASE": "base:3@sha256:1", "BASE_NAME": "base:3", "BASE_DIGEST": "sha256:1", "VERSION": "7",
+    }  # fmt: skip
+
+
+def test_a_new_tag_builds_no_layer_again(folder):
+    """An argument is a variable of every RUN below it, and what it changes is not taken from the cache."""
+    names = [name for name, _ in instructions(IMAGES[folder])]
+    versioned = instructions(IMAGES[folder]).index(("ARG", "VERSION"))
+    assert not {"RUN", "COPY"} & set(names[versioned:])
 
 
 def test_a_build_sends_only_what_it_copies(folder):
