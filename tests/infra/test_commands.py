@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from unittest.mock import Mock
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
+from infra import __main__ as command_line
 from infra import dataset, stacks
 from infra.__main__ import main
 from infra.config import Config
@@ -281,6 +283,50 @@ def test_a_stack_that_nobody_can_describe_any_more_says_why(monkeypatch):
     monkeypatch.setattr(cloudformation, "wait", Mock(side_effect=gone))
     with pytest.raises(StackError, match=r"was not created: .*does not exist; run the command again"):
         deploy_base(monkeypatch, cloudformation)
+
+
+def test_the_document_s_table_of_commands_names_every_option(repo):
+    rows = re.findall(r"^\| (`.+?`) \|", (repo / "docs/deploy.md").read_text(), re.MULTILINE)
+    named = {
+        name: set(re.findall(r"--[a-z-]+", rest))
+        for row in rows
+        for name, rest in re.findall(r"`([a-z-]+)([^`]*)`", row)
+    }
+    parser = command_line._parser()
+    (commands,) = [action.choices for action in parser._actions if action.dest == "command"]
+    of_all = {"-h", "--help", "--config", "--project", "--region", "--profile", "--endpoint-url"}
+    for name, command in commands.items():
+        own = {option for action in command._actions for option in action.option_strings} - of_all
+        assert own == named[name], name
+
+
+@pytest.fixture
+def service(monkeypatch):
+    """What the service stack is created with when this configuration is deployed."""
+    sent: dict[str, str] = {}
+
+    def take(self, Parameters, **_):
+        sent.update({p["ParameterKey"]: p["ParameterValue"] for p in Parameters})
+        self.status = "CREATE_COMPLETE"
+
+    def deploy(config):
+        base = {name: name for name in (*stacks.FROM_BASE, "InferenceRepositoryUri", "TrainingRepositoryUri")}
+        stacks.deploy_service(boto3.Session(region_name="us-east-1"), config, base, lambda line: None)
+        return sent
+
+    monkeypatch.setattr(CloudFormation, "create_stack", take)
+    monkeypatch.setattr(stacks, "client", lambda *_: CloudFormation())
+    monkeypatch.setattr(stacks, "_check_concurrency", lambda *_: None)
+    return deploy
+
+
+def test_the_service_runs_the_images_of_these_sources_unless_others_are_named(service, monkeypatch):
+    monkeypatch.setattr(stacks.images, "current", lambda session, config, image, uri: f"{uri}@{image.kind}")
+    named = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cxr-inference:5f3c9e0d1b2a4c6e"
+    sent = service(Config())
+    assert sent["InferenceImageUri"] == "InferenceRepositoryUri@Inference"
+    assert sent["TrainingImageUri"] == "TrainingRepositoryUri@Training"
+    assert service(Config(inference_image=named))["InferenceImageUri"] == named
 
 
 class Lambda:
