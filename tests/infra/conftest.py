@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,6 +143,17 @@ class Evaluator:
         if action.startswith("kms:"):
             own = own and delegated
         return named or own
+
+    def idle(self, principal: str, needed: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Pairs of action and resource that a role's own policy allows and no (action, ARN) of `needed` uses."""
+        return [
+            (action, resource)
+            for statement in self._identity[principal]
+            if statement["Effect"] == "Allow"
+            for action in listed(statement["Action"])
+            for resource in listed(statement["Resource"])
+            if not any(action == a and matches(resource, arn) for a, arn in needed)
+        ]
 
     @staticmethod
     def _principals(statement: Mapping[str, Any]) -> set[str]:

@@ -66,9 +66,10 @@ ALLOWED = {
         s3:GetObject models/models/job/model.tflite
         s3:ListBucket datasets
         s3:ListBucket models
-        s3:PutObject models/training/job/output/model.tar.gz
-        s3:GetObject models/training/job/checkpoints/head.json
-        s3:DeleteObject models/training/job/checkpoints/head.json
+        s3:PutObject models/training/cxr-20261122-120000/output/model.tar.gz
+        s3:PutObject models/training/cxr-20261122-120000/checkpoints/head.json
+        s3:GetObject models/training/cxr-20261122-120000/checkpoints/head.json
+        s3:DeleteObject models/training/cxr-20261122-120000/checkpoints/head.json
         kms:Decrypt key
         kms:DescribeKey key
         kms:Encrypt key
@@ -98,8 +99,9 @@ ALLOWED = {
         sagemaker:DescribeTrainingJob job
         sagemaker:StopTrainingJob job
         sagemaker:AddTags job
-        sagemaker:ListTrainingJobs nothing
         sagemaker:CreateModelPackage package
+        ecr:BatchGetImage inference-image
+        ecr:DescribeImages inference-image
         sagemaker:UpdateModelPackage package
         sagemaker:DescribeModelPackage package
         sagemaker:ListModelPackages package
@@ -122,7 +124,6 @@ ALLOWED = {
         s3:PutObject models/training/fingerprints/abc.json
         s3:PutObject results/manifests/run/part-1.json
         s3:PutObject results/reports/2026-11-22/worklist.html
-        s3:DeleteObject results/manifests/run/part-1.json
         s3:PutObject uploads/_smoke/run/a.jpeg
         s3:DeleteObject uploads/_smoke/run/a.jpeg
         s3:DeleteObject results/results/_smoke/run/a.jpeg.json
@@ -130,7 +131,7 @@ ALLOWED = {
         sts:AssumeRole promote-role
         lambda:InvokeFunction function
         sqs:SendMessage backlog-queue
-        sqs:GetQueueAttributes uploads-queue
+        sqs:GetQueueAttributes backlog-queue
         sns:Publish topic
         kms:Decrypt key
         kms:GenerateDataKey key
@@ -174,6 +175,9 @@ DENIED = {
         s3:PutObject datasets/datasets/chest_xray/train/NORMAL/a.jpeg
         s3:DeleteObject datasets/datasets/chest_xray/train/NORMAL/a.jpeg
         s3:DeleteObject models/models/job/bundle.json
+        s3:PutObject models/training/fingerprints/abc.json
+        s3:DeleteObject models/training/fingerprints/abc.json
+        s3:DeleteObject models/training/cxr-20261122-120000/output/model.tar.gz
         kms:CreateGrant key
         ecr:BatchGetImage inference-image
         ecr:PutImage training-image
@@ -188,6 +192,7 @@ DENIED = {
         s3:PutObject models/models/job/bundle.json
         s3:PutObject models/training/job/output/model.tar.gz
         s3:DeleteObjectVersion models/models/current.json
+        s3:GetObjectVersion models/models/job/bundle.json
         s3:DeleteObject models/models/job/bundle.json
         s3:GetObject uploads/ward/person1.jpeg
         s3:GetObject results/results/ward/person1.jpeg.json
@@ -202,21 +207,28 @@ DENIED = {
         s3:PutObject models/models/current.json
         s3:DeleteObject models/models/current.json
         s3:DeleteObject models/models/job/bundle.json
-        s3:PutObject models/training/job/output/model.tar.gz
+        s3:PutObject models/training/cxr-20261122-120000/output/model.tar.gz
+        s3:GetObjectVersion models/models/job/bundle.json
         s3:PutObject uploads/ward/person1.jpeg
         s3:DeleteObject uploads/ward/person1.jpeg
         s3:PutObject results/results/ward/person1.jpeg.json
         s3:DeleteObject results/results/ward/person1.jpeg.json
+        s3:DeleteObject results/manifests/run/part-1.json
         s3:PutObject datasets/weights/vgg16/vgg16_notop.weights.h5
         s3:DeleteBucket models
         s3:PutBucketPolicy models
         sqs:SendMessage uploads-queue
+        sqs:GetQueueAttributes uploads-queue
         sqs:ReceiveMessage backlog-queue
         sqs:PurgeQueue backlog-queue
         sagemaker:CreateTrainingJob other-job
         sagemaker:StopTrainingJob other-job
         sagemaker:CreateModelPackage other-package
         sagemaker:DeleteModelPackage package
+        sagemaker:ListTrainingJobs nothing
+        ecr:BatchGetImage training-image
+        ecr:PutImage inference-image
+        ecr:GetDownloadUrlForLayer inference-image
         logs:GetLogEvents other-job-log
         logs:GetLogEvents log
         lambda:InvokeFunction other-function
