@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTT
 from infra import config as settings
 from infra import dataset, destroy, image_script, images, operate, plan, stacks
 from infra.config import Config
-from infra.errors import Fault
+from infra.errors import Fault, remedy
 from infra.session import client, endpoint, is_local, open_session
 from infra.settings import airflow_settings
 
@@ -36,16 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (ConnectionError, HTTPClientError) as error:
         where = endpoint(config) or "AWS"
-        remedy = "start it with `python -m local_aws up`" if is_local(config) else "check the network and the region"
-        print(f"{options.command}: {where} does not answer: {error}; {remedy}", file=sys.stderr)
+        check = "start it with `python -m local_aws up`" if is_local(config) else "check the network and the region"
+        print(f"{options.command}: {where} does not answer: {error}; {check}", file=sys.stderr)
         return 1
     except (ClientError, BotoCoreError) as error:
         where = endpoint(config) or "AWS"
-        print(
-            f"{options.command}: {where} answers: {error}. Check the identity with `aws sts get-caller-identity` and "
-            "its rights; docs/deploy.md lists those that each command needs",
-            file=sys.stderr,
-        )
+        print(f"{options.command}: {where} answers: {error}. {remedy(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{options.command}: interrupted; the command can be run again", file=sys.stderr)
@@ -67,9 +63,12 @@ def _config(config: Config, options: argparse.Namespace) -> None:
 
 def _deploy(config: Config, options: argparse.Namespace) -> None:
     session = open_session(config)
+    stacks.check_concurrency(session, config)
     outputs = stacks.deploy_base(session, config) if options.base else stacks.deploy(session, config)
     for name, value in sorted(outputs.items()):
         print(f"  {name:28} {value}")
+    if deaf := operate.why_nobody_hears(operate.subscribers(session, config, outputs["AlarmTopicArn"])):
+        print(f"WARNING: {deaf}", file=sys.stderr)
 
 
 def _images(config: Config, options: argparse.Namespace) -> None:
@@ -96,7 +95,7 @@ def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
     with dataset.open_dataset(options.source) as found:
         chosen = found if options.limit is None else found.limited(options.limit)
         session = open_session(config)
-        bucket = options.bucket or stacks.outputs(session, config)["DatasetsBucket"]
+        bucket = options.bucket or stacks.base_outputs(session, config)["DatasetsBucket"]
         counts = dataset.upload(
             chosen,
             client(session, config, "s3"),
@@ -118,13 +117,13 @@ def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
 def _promote(config: Config, options: argparse.Namespace) -> None:
     operate.check_package(options.package)
     session = open_session(config)
-    moved = operate.promote(session, config, stacks.outputs(session, config), options.package, options.reason)
+    moved = operate.promote(session, config, stacks.base_outputs(session, config), options.package, options.reason)
     _say_moved(moved.document)
 
 
 def _rollback(config: Config, options: argparse.Namespace) -> None:
     session = open_session(config)
-    _say_moved(operate.roll_back(session, config, stacks.outputs(session, config), options.reason).document)
+    _say_moved(operate.roll_back(session, config, stacks.base_outputs(session, config), options.reason).document)
 
 
 def _say_moved(document: dict[str, Any]) -> None:
@@ -143,7 +142,7 @@ def _status(config: Config, options: argparse.Namespace) -> None:
 
 def _redrive(config: Config, options: argparse.Namespace) -> None:
     session = open_session(config)
-    moved = operate.redrive(session, config, stacks.outputs(session, config), options.queue, _progress("messages"))
+    moved = operate.redrive(session, config, stacks.base_outputs(session, config), options.queue, _progress("messages"))
     print(f"{moved} dead letters are back in the {options.queue} queue" if moved else "There is no dead letter")
 
 

@@ -21,6 +21,7 @@ LOG_RETENTION_DAYS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
     *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
 )
+QUEUE_RETENTION = 345_600  # seconds, as in base.yaml
 VISIBILITY_FACTOR = 6  # AWS: a queue's visibility timeout is at least six times the timeout of the function behind it
 
 
@@ -150,6 +151,12 @@ class Config:
             found.append(
                 f"visibility_timeout = {self.visibility_timeout} is below {least}, six times function_timeout = "
                 f"{self.function_timeout}; raise the one or lower the other, or films are classified twice"
+            )
+        if self.max_receive_count * self.visibility_timeout >= QUEUE_RETENTION:
+            found.append(
+                f"max_receive_count = {self.max_receive_count} deliveries, visibility_timeout = "
+                f"{self.visibility_timeout} s apart, take longer than the {QUEUE_RETENTION // 86400} days that a queue "
+                "keeps a message, so it would expire instead of becoming a dead letter; lower one of them"
             )
         keeps = self.results_expiration_days
         if keeps and (not self.uploads_expiration_days or keeps < self.uploads_expiration_days):

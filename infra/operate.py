@@ -94,7 +94,7 @@ def status(session: boto3.Session, config: Config) -> dict[str, Any]:
     cloudformation = client(session, config, "cloudformation")
     found = {name: stacks.describe(cloudformation, name) for name in stacks.names(config)}
     report: dict[str, Any] = {"stacks": {name: s["StackStatus"] if s else "absent" for name, s in found.items()}}
-    if not all(found.values()):
+    if not all(stack and stacks.has_outputs(stack) for stack in found.values()):
         return report
     outputs = stacks.outputs(session, config)
     current = pointer.read(client(session, config, "s3"), outputs["ModelsBucket"])
@@ -113,7 +113,25 @@ def status(session: boto3.Session, config: Config) -> dict[str, Any]:
         for queue in QUEUES
     }
     report["alarms"] = sorted(_alarms(client(session, config, "cloudwatch"), config.project))
+    report["alarm_subscribers"] = subscribers(session, config, outputs["AlarmTopicArn"])
     return report
+
+
+def subscribers(session: boto3.Session, config: Config, topic: str) -> dict[str, int]:
+    """How many receive what is published to the topic, and how many have not confirmed that they want to."""
+    pages = client(session, config, "sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+    arns = [subscription["SubscriptionArn"] for page in pages for subscription in page["Subscriptions"]]
+    confirmed = sum(arn.startswith("arn:") for arn in arns)
+    return {"confirmed": confirmed, "pending": len(arns) - confirmed}
+
+
+def why_nobody_hears(subscribed: Mapping[str, int]) -> str:
+    """Why an alarm would reach nobody; empty if it reaches somebody."""
+    if subscribed["confirmed"]:
+        return ""
+    if subscribed["pending"]:
+        return "nobody hears an alarm until the subscription that SNS has sent by mail is confirmed"
+    return "nobody hears an alarm; set alarm_email and deploy, or subscribe something to the alarm topic"
 
 
 def _promoting(session: boto3.Session, config: Config, outputs: Mapping[str, str], *services: str) -> Iterator[Any]:
@@ -172,7 +190,7 @@ def as_text(report: Mapping[str, Any]) -> str:
     """The status for people."""
     lines = [f"stack     {name}: {state}" for name, state in report["stacks"].items()]
     if "model" not in report:
-        return "\n".join([*lines, "Run `python -m infra deploy`."])
+        return "\n".join([*lines, "Run `python -m infra deploy` once nothing is in progress."])
     model = report["model"]
     if model:
         before = model["previous"]
@@ -192,7 +210,8 @@ def as_text(report: Mapping[str, Any]) -> str:
         f"queue     {name}: {q['waiting']} waiting, {q['in_flight']} in flight, {q['dead']} dead"
         for name, q in report["queues"].items()
     ]
-    lines.append(f"alarms    {', '.join(report['alarms']) or 'none'}")
+    deaf = why_nobody_hears(report["alarm_subscribers"])
+    lines.append(f"alarms    {', '.join(report['alarms']) or 'none'}{f'; {deaf}' if deaf else ''}")
     return "\n".join(lines)
 
 

@@ -13,7 +13,9 @@ def rendered(config: Config, place: Place | None = None) -> tuple[Rendered, Rend
     base = Rendered(template.load(template.BASE), config.parameters("base"), place)
     parameters = config.parameters("service") | {name: base.outputs[name] for name in stacks.FROM_BASE}
     for kind, configured in (("Inference", config.inference_image), ("Training", config.training_image)):
-        parameters[f"{kind}ImageUri"] = configured or f"{base.outputs[f'{kind}RepositoryUri']}@<newest digest>"
+        parameters[f"{kind}ImageUri"] = (
+            configured or f"{base.outputs[f'{kind}RepositoryUri']}@<digest of these sources>"
+        )
     return base, Rendered(template.load(template.SERVICE), parameters, place)
 
 

@@ -77,7 +77,6 @@ def deploy_base(session: boto3.Session, config: Config, say: Say = print) -> dic
 
 def deploy_service(session: boto3.Session, config: Config, base: Mapping[str, str], say: Say = print) -> dict[str, str]:
     """Creates or updates the service stack on top of the base stack's outputs, and returns its own."""
-    _check_concurrency(session, config)
     parameters = config.parameters("service") | {name: base[name] for name in FROM_BASE}
     for image, configured in ((images.INFERENCE, config.inference_image), (images.TRAINING, config.training_image)):
         repository = base[f"{image.kind}RepositoryUri"]
@@ -87,8 +86,12 @@ def deploy_service(session: boto3.Session, config: Config, base: Mapping[str, st
     )
 
 
-def _check_concurrency(session: boto3.Session, config: Config) -> None:
-    """Lambda refuses a reservation that leaves the account less than 100; CloudFormation says so only after minutes."""
+def check_concurrency(session: boto3.Session, config: Config) -> None:
+    """Lambda refuses a reservation that leaves the account less than 100; CloudFormation says so only at the end.
+
+    Raises:
+        StackError: the account cannot spare what the configuration reserves.
+    """
     if is_local(config):
         return
     functions = client(session, config, "lambda")
@@ -112,7 +115,7 @@ def outputs(session: boto3.Session, config: Config) -> dict[str, str]:
     """Outputs of both stacks as they stand.
 
     Raises:
-        StackError: one of them does not exist.
+        StackError: one of them does not exist, or has come to nothing.
     """
     return base_outputs(session, config) | _standing(session, config, names(config)[1])
 
@@ -121,7 +124,7 @@ def base_outputs(session: boto3.Session, config: Config) -> dict[str, str]:
     """Outputs of the base stack as it stands.
 
     Raises:
-        StackError: it does not exist.
+        StackError: it does not exist, or has come to nothing.
     """
     return _standing(session, config, names(config)[0])
 
@@ -134,6 +137,11 @@ def _standing(session: boto3.Session, config: Config, name: str) -> dict[str, st
             f"There is no stack {name} in {cloudformation.meta.region_name}; run `python -m infra deploy`"
             f"{' --base' if name.endswith('-base') else ''}, or correct project and region"
         )
+    if not has_outputs(stack):
+        raise StackError(
+            f"Stack {name} is {stack['StackStatus']} and has no outputs; wait until it has settled, or run "
+            "`python -m infra deploy` again"
+        )
     return _outputs(stack)
 
 
@@ -145,6 +153,11 @@ def describe(cloudformation: Any, name: str) -> dict[str, Any] | None:
         if "does not exist" in str(error):
             return None
         raise
+
+
+def has_outputs(stack: Mapping[str, Any]) -> bool:
+    """Whether a stack was ever created as a whole; both of ours have outputs then."""
+    return bool(stack.get("Outputs"))
 
 
 def _outputs(stack: Mapping[str, Any]) -> dict[str, str]:
@@ -170,7 +183,7 @@ def _apply(
             "console, then run the command again"
         )
     if status in _SETTLED_BADLY:
-        say(f"{name}: removing the remains of a failed creation ({status})")
+        say(f"{name}: removing what is left of it ({status})")
         delete(cloudformation, name)
         stack = None
     request: dict[str, Any] = {

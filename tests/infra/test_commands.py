@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError, WaiterError
 
 from infra import __main__ as command_line
-from infra import dataset, stacks
+from infra import dataset, operate, stacks
 from infra.__main__ import main
 from infra.config import Config
 from infra.stacks import StackError
@@ -33,7 +33,7 @@ def test_a_plan_names_every_resource_without_a_call(no_calls, capsys):
     assert main(["plan", "--project", "lung"]) == 0
     said = capsys.readouterr().out
     for text in ("stack lung-base", "stack lung-service", "lung-uploads-<account>-<region>", "lung-classify",
-                 "alias/lung", "ReservedConcurrency = 100", "<newest digest>"):  # fmt: skip
+                 "alias/lung", "ReservedConcurrency = 100", "<digest of these sources>"):  # fmt: skip
         assert text in said
 
 
@@ -202,7 +202,7 @@ def test_the_remains_of_a_failed_creation_are_removed_first(monkeypatch):
     cloudformation = CloudFormation("ROLLBACK_COMPLETE")
     said = deploy_base(monkeypatch, cloudformation)
     assert cloudformation.done == ["delete", "create", "protect"]
-    assert said[0] == "cxr-base: removing the remains of a failed creation (ROLLBACK_COMPLETE)"
+    assert said[0] == "cxr-base: removing what is left of it (ROLLBACK_COMPLETE)"
 
 
 def test_a_creation_that_failed_can_be_repeated(monkeypatch):
@@ -316,7 +316,6 @@ def service(monkeypatch):
 
     monkeypatch.setattr(CloudFormation, "create_stack", take)
     monkeypatch.setattr(stacks, "client", lambda *_: CloudFormation())
-    monkeypatch.setattr(stacks, "_check_concurrency", lambda *_: None)
     return deploy
 
 
@@ -351,15 +350,68 @@ class Lambda:
 
 @pytest.mark.parametrize(("limit", "held", "enough"), [(1000, None, True), (200, None, True), (200, 100, True),
                                                        (199, None, False), (10, None, False)])  # fmt: skip
+@pytest.mark.parametrize("command", [["deploy"], ["deploy", "--base"]])
 def test_a_concurrency_that_the_account_cannot_spare_is_refused_before_anything_is_changed(
-    monkeypatch, limit, held, enough
+    monkeypatch, capsys, limit, held, enough, command
 ):
-    monkeypatch.setattr(stacks, "client", lambda *_: Lambda(limit, held))
-    check = lambda: stacks._check_concurrency(boto3.Session(region_name="us-east-1"), Config())  # noqa: E731
+    asked = []
+
+    def client(session, config, service):
+        asked.append(service)
+        return {"lambda": Lambda(limit, held), "cloudformation": CloudFormation("UPDATE_IN_PROGRESS")}[service]
+
+    monkeypatch.setattr(stacks, "client", client)
+    assert main([*command, "--region", "us-east-1"]) == 1
+    said = capsys.readouterr().err
     if enough:
-        check()
+        assert asked == ["lambda", "cloudformation"] and "is busy" in said
     else:
-        with pytest.raises(
-            StackError, match=f"needs a concurrency of 100, but this account can spare {max(0, limit - 100)}"
-        ):
-            check()
+        assert asked == ["lambda"]
+        assert f"needs a concurrency of 100, but this account can spare {max(0, limit - 100)}" in said
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "CREATE_IN_PROGRESS"])
+def test_a_stack_that_came_to_nothing_is_named_with_its_status(monkeypatch, capsys, status):
+    monkeypatch.setattr(stacks, "client", lambda *_: CloudFormation(status))
+    assert main(["settings", "--region", "us-east-1"]) == 1
+    assert f"Stack cxr-base is {status} and has no outputs" in capsys.readouterr().err
+    monkeypatch.setattr(operate, "client", lambda *_: CloudFormation(status))
+    assert main(["status", "--region", "us-east-1"]) == 0
+    assert f"cxr-service: {status}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("AccessDenied", "rights"),
+        ("ExpiredToken", "log in again"),
+        ("ThrottlingException", "again in a minute"),
+        ("ValidationError", "AWS's own"),
+    ],
+)
+def test_the_remedy_fits_the_answer(monkeypatch, capsys, code, remedy):
+    def answer(*_):
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeStacks")
+
+    monkeypatch.setattr(stacks, "client", answer)
+    assert main(["settings", "--region", "us-east-1"]) == 1
+    said = capsys.readouterr().err
+    assert remedy in said and code in said
+
+
+@pytest.mark.parametrize(
+    ("subscribed", "says"),
+    [
+        ([], "nobody hears an alarm; set alarm_email"),
+        (["PendingConfirmation"], "until the subscription that SNS has sent by mail is confirmed"),
+        (["PendingConfirmation", "arn:aws:sns:us-east-1:123456789012:cxr-alarms:1"], ""),
+    ],
+)
+def test_an_alarm_that_would_reach_nobody_is_said(monkeypatch, subscribed, says):
+    class Sns:
+        get_paginator = lambda self, name: self  # noqa: E731
+        paginate = lambda self, TopicArn: [{"Subscriptions": [{"SubscriptionArn": arn} for arn in subscribed]}]  # noqa: E731
+
+    monkeypatch.setattr(operate, "client", lambda *_: Sns())
+    found = operate.subscribers(boto3.Session(region_name="us-east-1"), Config(), "arn:topic")
+    assert says in operate.why_nobody_hears(found) and bool(operate.why_nobody_hears(found)) == bool(says)

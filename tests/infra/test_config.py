@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 from infra import template
-from infra.config import LOG_RETENTION_DAYS, Config, ConfigError, as_toml, load, pascal
+from infra.config import LOG_RETENTION_DAYS, QUEUE_RETENTION, Config, ConfigError, as_toml, load, pascal
 
 
 def test_the_printed_file_reads_back_as_the_defaults(tmp_path):
@@ -116,3 +116,10 @@ def test_settings_and_template_parameters_agree(stack, path):
         assert declared["ReservedConcurrency"]["Default"] == Config().reserved_concurrency
     else:
         assert tuple(declared["LogRetentionDays"]["AllowedValues"]) == LOG_RETENTION_DAYS
+
+
+def test_deliveries_that_outlast_the_queue_are_refused(stacks):
+    with pytest.raises(ConfigError, match=r"max_receive_count = 1000 deliveries.* instead of becoming a dead letter"):
+        Config(max_receive_count=1000)
+    queue = stacks.of_type("AWS::SQS::Queue")["UploadsQueue"]
+    assert int(queue["MessageRetentionPeriod"]) == QUEUE_RETENTION
