@@ -99,7 +99,8 @@ class Config:
     )
     airflow_principal_arn: str = _setting(
         "",
-        "Role or user that Airflow runs under and that may assume the Airflow role.",
+        "Role or user that Airflow runs under and that may assume the Airflow role; empty lets whoever's own policy in "
+        "this account allows it.",
         pattern=_PRINCIPAL,
         stack="base",
     )
