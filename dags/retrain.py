@@ -32,7 +32,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
-from pipeline import bundle, comparison, dataset, gate, pointer, registry, smoke
+from pipeline import bundle, comparison, dataset, gate, pointer, registry, smoke, start_weights
 from pipeline.approval import ApprovalSensor
 from pipeline.clients import client, error_code, promoting_s3
 from pipeline.naming import job_name, run_key
@@ -134,7 +134,7 @@ def plan() -> dict[str, Any]:
     headline(f"{found.prefix}: {found.counts}, ignored: {found.ignored or 'nothing'}")
     try:
         dataset.check(found, params["min_films"])
-        weights_uri, weights_digest = _weights(s3, names.datasets_bucket, params)
+        weights_uri, weights_digest = start_weights.locate(s3, names.datasets_bucket, params)
     except dataset.DatasetRefused as refused:
         fail(str(refused))
     champion = pointer.read(s3, names.models_bucket)
@@ -151,17 +151,6 @@ def plan() -> dict[str, Any]:
         "weights_uri": weights_uri,
         "champion_uri": f"s3://{champion.document['bundle']['bucket']}/{champion.bundle_prefix}" if champion else "",
     }
-
-
-def _weights(s3: Any, datasets_bucket: str, params: dict[str, Any]) -> tuple[str, str]:
-    """Return the weights channel's address and the digest of what lies there, or two empty strings."""
-    if params["weights"] != "channel":
-        return "", ""
-    uri = params["weights_uri"] or f"s3://{datasets_bucket}/weights/vgg16/"
-    digest, files = dataset.digest_of(dataset.listing(s3, *bundle.split_uri(uri)), suffix=".weights.h5")
-    if files != 1:
-        raise dataset.DatasetRefused(f"{uri} holds {files} files *.weights.h5; exactly one is expected")
-    return uri, digest
 
 
 def _earlier_job(s3: Any, bucket: str, mark: str) -> str | None:

@@ -50,8 +50,7 @@ FORM: dict[str, Param] = {
     ),
     "weights_uri": Param(
         None, type=["string", "null"], pattern="^(s3://[^/]+/.+/)?$", title="Weights folder", section=MODEL,
-        description="For `channel`: s3://bucket/prefix/ with one *.weights.h5. Empty: weights/vgg16/ of the datasets "
-        "bucket.",
+        description="For `channel`: s3://<datasets bucket>/prefix/ with one *.weights.h5. Empty: weights/vgg16/ there.",
     ),
     "epochs": Param(
         None, type=["integer", "null"], minimum=1, maximum=500, title="Epochs", section=MODEL,
