@@ -1,4 +1,4 @@
-"""Start weights are one file in the datasets bucket: the training role reads no other; the fingerprint has its digest."""
+"""Start weights are one file in the datasets bucket, all that the training role reads; its digest marks the job."""
 
 from __future__ import annotations
 
