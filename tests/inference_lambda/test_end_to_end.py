@@ -125,3 +125,13 @@ def test_an_error_of_a_direct_call_is_clear_and_quotes_nothing(aws, deployed):
     said = json.loads(answer["Payload"].read())
     assert answer["FunctionError"] and said["errorType"] == "WrongModel"
     assert "broken" not in json.dumps(said)
+
+
+def test_a_name_in_a_key_goes_no_further_than_the_security_page_says(aws, deployed):
+    s3, places = aws.client("s3"), set()
+    for bucket in ("e2e-uploads", "e2e-results", "e2e-models"):
+        for item in s3.list_objects_v2(Bucket=bucket)["Contents"]:
+            head = s3.get_object(Bucket=bucket, Key=item["Key"])
+            if "Jane" in f"{item['Key']} {head['Metadata']} {head['Body'].read()!r}":
+                places.add(f"{bucket}/{item['Key'].partition('/')[0]}")
+    assert places == {"e2e-uploads/ward 3", "e2e-results/results", "e2e-results/heatmaps"}
