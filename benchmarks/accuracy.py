@@ -34,18 +34,12 @@ RUNS: dict[str, dict[str, str]] = {
         "fine_tune_epochs": "2",
         "fine_tune_learning_rate": "5e-5",
     },
-    "gap-low-resolution": {
-        "head": "gap",
-        "low_resolution_epochs": "2",
-        "low_resolution_side": "112",
-        "low_resolution_learning_rate": "1e-4",
-    },
     "flatten-frozen": {"head": "flatten"},
     "flatten-block5": {"head": "flatten", **ONE_EPOCH},
 }
 # int8 was refused for the frozen gap head (2 labels and 4 statuses of 381 tune films changed, one of each may); trying
 # it here would cost a second feature pass each.
-FLOAT16 = ("gap-block5", "gap-block5-longer", "gap-low-resolution", "flatten-frozen", "flatten-block5")
+FLOAT16 = ("gap-block5", "gap-block5-longer", "flatten-frozen", "flatten-block5")
 COMMON = {"weights": "channel", "augment_copies": "0"}
 
 PUBLISHED = [

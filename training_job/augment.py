@@ -18,12 +18,7 @@ from training_job.heads import Augmentation
 def augmented(pixels: np.ndarray, recipe: Augmentation, seed: int, copy: int) -> Iterator[np.ndarray]:
     """One random variant of each film of uint8 [n, s, s], in order. `copy` numbers the pass: 1, 2, ..."""
     for row, film in enumerate(pixels):
-        yield vary(film, recipe, generator(seed, copy, row))
-
-
-def generator(seed: int, copy: int, row: int) -> np.random.Generator:
-    """The random numbers of one variant; another film, copy or seed draws others."""
-    return np.random.default_rng((seed, copy, row))
+        yield vary(film, recipe, np.random.default_rng((seed, copy, row)))
 
 
 def vary(film: np.ndarray, recipe: Augmentation, rng: np.random.Generator) -> np.ndarray:

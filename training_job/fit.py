@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import keras
 import numpy as np
@@ -16,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from training_job.checkpoint import Checkpoints, State
 from training_job.console import bar, say
+from training_job.features import Samples
 from training_job.heads import Head
 from training_job.stop import Stop
 
@@ -32,16 +32,6 @@ class Phase:
     batch_size: int
     patience: int
     seed: int
-
-
-class Samples(Protocol):
-    """What an epoch is drawn from: `order` gives the epoch's positions, `take` (inputs, targets, weights) of some."""
-
-    def __len__(self) -> int: ...
-
-    def order(self, seed: int, epoch: int) -> np.ndarray: ...
-
-    def take(self, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
 class Batches(keras.utils.PyDataset):

@@ -82,9 +82,6 @@ SPECIFICATIONS: dict[str, Choice | Number | Switch] = {
     "dense_units": Number(int, 256, 1, 4096),
     "patience": Number(int, 8, 1, 500),
     "augment_copies": Number(int, 1, 0, 20),
-    "low_resolution_epochs": Number(int, 0, 0, 500),
-    "low_resolution_side": Number(int, 112, 64, 224),
-    "low_resolution_learning_rate": Number(float, 5e-5, 1e-8, 1e-2),
     "fine_tune_blocks": Number(int, 0, 0, 5),
     "fine_tune_epochs": Number(int, 8, 1, 500),
     "fine_tune_learning_rate": Number(float, 1e-5, 1e-8, 1e-2),
@@ -113,9 +110,6 @@ class Hyperparameters:
     dense_units: int = 256
     patience: int = 8
     augment_copies: int = 1
-    low_resolution_epochs: int = 0
-    low_resolution_side: int = 112
-    low_resolution_learning_rate: float = 5e-5
     fine_tune_blocks: int = 0
     fine_tune_epochs: int = 8
     fine_tune_learning_rate: float = 1e-5

@@ -54,7 +54,7 @@ class Job:
         learned, served = self._learn_and_export(dataset, weights, devices)
         from training_job.results import Results
 
-        facts = self._weights_facts(weights, learned)
+        facts = self._weights_facts(weights, learned.network.weights_sha256)
         return Results(self, dataset, learned.network, served, learned.histories, facts).write()
 
     def _learn_and_export(self, dataset: Dataset, weights: Path | None, devices: Devices) -> tuple[Learned, Served]:
@@ -106,13 +106,10 @@ class Job:
             return learning.imagenet_file()
         return self.container.weights() if self.settings.weights == "channel" else None
 
-    def _weights_facts(self, weights: Path | None, learned: Learned) -> dict[str, Any]:
-        """Whose convolutions the job began with, and what it did to them before it froze them."""
+    def _weights_facts(self, weights: Path | None, sha256: str) -> dict[str, Any]:
+        """Whose convolutions the job began with."""
         label = WEIGHT_LABELS[self.settings.weights]
         if weights and self.settings.weights == "channel":
             note = weights.parent / "LABEL.txt"
             label = note.read_text().strip() if note.is_file() else f"{label}: {weights.name}"
-        if epochs := len(learned.histories.get("low_resolution", ())):
-            plural = "s" if epochs > 1 else ""
-            label += f", then {epochs} epoch{plural} of all blocks at {self.settings.low_resolution_side} px"
-        return {"source": self.settings.weights, "label": label, "sha256": learned.network.weights_sha256}
+        return {"source": self.settings.weights, "label": label, "sha256": sha256}

@@ -1,4 +1,4 @@
-"""The phases: if asked for, all of VGG16 on small films; the head on frozen features; the last blocks at a low rate.
+"""The two phases: the head on frozen features, then, if asked for, the last blocks at a low rate.
 
 Rule: what is frozen is computed once; what is trained sees the features that the served file will compute.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from training_job import export, features, fit, low_resolution, network
+from training_job import export, features, fit, network
 from training_job.checkpoint import Checkpoints, State
 from training_job.console import say
 from training_job.dataset import Dataset
@@ -61,14 +61,13 @@ def imagenet_file() -> Path:
 
 
 def learn(job: Job, dataset: Dataset, weights: Path | None, devices: Devices, engine: str) -> Learned:
-    """All phases on features by `engine`, resumed where a checkpoint says so.
+    """Both phases on features by `engine`, resumed where a checkpoint says so.
 
     Raises BadWeights, Stopped; Int8Refused when an earlier run of the same job has come to it.
     """
     keras.mixed_precision.set_global_policy("mixed_float16" if devices.mixed else "float32")
     try:
         net = _build(job, weights)
-        before = _low_resolution(job, dataset, net) if job.settings.low_resolution_epochs else {}
     finally:
         keras.mixed_precision.set_global_policy("float32")
     checkpoints = Checkpoints(job.container.checkpoints / engine, job.fingerprint(dataset, net.weights_sha256, engine))
@@ -92,16 +91,7 @@ def learn(job: Job, dataset: Dataset, weights: Path | None, devices: Devices, en
         net.freeze_all_but(0)
     if devices.mixed:
         net = _in_float32(job, net)
-    return Learned(net, start, inputs[start][0], engine, {**before, **state.histories()}, checkpoints)
-
-
-def _low_resolution(job: Job, dataset: Dataset, net: network.Network) -> dict[str, list[dict[str, float]]]:
-    """The phase before any feature, and its history; kept once for both feature engines."""
-    name = low_resolution.PHASE
-    checkpoints = Checkpoints(job.container.checkpoints / name, job.fingerprint(dataset, net.weights_sha256, name))
-    with job.clock.stage(name):
-        state = low_resolution.train_base(net, dataset, job.settings, checkpoints, job.stop)
-    return state.histories()
+    return Learned(net, start, inputs[start][0], engine, state.histories(), checkpoints)
 
 
 def _build(job: Job, weights: Path | None) -> network.Network:
@@ -137,7 +127,7 @@ def _inputs(
 def feature_trunk(net: network.Network, points: tuple[str, ...], engine: str) -> features.Trunk:
     """The frozen part up to `points`, by Keras or as int8 .tflite."""
     model = net.trunk(points)
-    identity = f"{net.head.name} {net.convolutions_sha256()}"
+    identity = f"{net.head.name} {net.weights_sha256}"
     if engine == "keras":
         return features.keras_trunk(model, identity, net.head.map_type)
     shapes = {name: tuple(net.points[name].shape[1:]) for name in points}

@@ -7,7 +7,6 @@ and exported. The training model, the feature trunk and the served graph share t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,10 +96,6 @@ class Network:
         """film float32 [b,224,224,1] in 0..255 -> {point: features}."""
         return keras.Model(self.film, {name: self.points[name] for name in points})
 
-    def convolutions_sha256(self) -> str:
-        """Of VGG16's arrays as they are now; `weights_sha256` until they are trained."""
-        return _digest(layer for layer in self.whole().layers if layer.name.startswith("block"))
-
     def standardize(self, embeddings: np.ndarray) -> None:
         """Fix the gap head's standardisation to the train films' embeddings [n, 512]; no effect on flatten.
 
@@ -163,14 +158,9 @@ def _he_weights(base: keras.Model, seed: int, typical_input: float) -> None:
 
 def digest_of_weights(model: keras.Model) -> str:
     """sha256 over the arrays of a model's weights, in layer order."""
-    return _digest(model.layers)
-
-
-def _digest(of_layers: Iterable[Any]) -> str:
     digest = hashlib.sha256()
-    for layer in of_layers:
-        for array in layer.get_weights():
-            digest.update(np.ascontiguousarray(array, np.float32).tobytes())
+    for array in model.get_weights():
+        digest.update(np.ascontiguousarray(array, np.float32).tobytes())
     return digest.hexdigest()
 
 

@@ -12,7 +12,6 @@ from airflow.sdk import Param
 # Sent to the training job as they are; the names are those of training_job.
 HYPERPARAMETERS = (
     "head", "weights", "epochs", "patience", "learning_rate", "batch_size", "dense_units", "augment_copies",
-    "low_resolution_epochs", "low_resolution_side", "low_resolution_learning_rate",
     "fine_tune_blocks", "fine_tune_epochs", "fine_tune_learning_rate", "alpha", "sensitivity_floor", "seed",
     "feature_engine", "precision", "mixed_precision", "require_gpu",
 )  # fmt: skip
@@ -61,13 +60,6 @@ FORM: dict[str, Param] = {
     "batch_size": _whole(32, 1, 1024, "Batch size", "Films per step.", MODEL),
     "dense_units": _whole(256, 1, 4096, "Dense units", "Width of the head's hidden layer.", MODEL),
     "augment_copies": _whole(1, 0, 20, "Augmented copies", "Shifted and turned copies of each film.", MODEL),
-    "low_resolution_epochs": _whole(
-        0, 0, 500, "Low-resolution epochs", "Of all VGG16 blocks on small films, before the head.", MODEL
-    ),
-    "low_resolution_side": _whole(112, 64, 224, "Low-resolution side", "Of those films, in pixels.", MODEL),
-    "low_resolution_learning_rate": _number(
-        5e-5, 1e-8, 1e-2, "Low-resolution rate", "Learning rate of that training.", MODEL
-    ),
     "fine_tune_blocks": _whole(0, 0, 5, "Fine-tune blocks", "Last VGG16 blocks trained after the head (GPU).", MODEL),
     "fine_tune_epochs": _whole(8, 1, 500, "Fine-tune epochs", "Epochs of the fine-tuning.", MODEL),
     "fine_tune_learning_rate": _number(1e-5, 1e-8, 1e-2, "Fine-tune rate", "Learning rate of the fine-tuning.", MODEL),

@@ -108,19 +108,14 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Trained:
-    """A whole job of three phases through the real sagemaker-training toolkit, hyperparameters JSON-encoded as its
+    """A whole job of both phases through the real sagemaker-training toolkit, hyperparameters JSON-encoded as its
     clients do."""
     base = tmp_path_factory.mktemp("ml")
     program = base / "code"
     program.mkdir()
     (program / "job.py").write_text(PROGRAM)
     ours = {"weights": "random", "epochs": "6", "augment_copies": "1", "alpha": "0.2", "dense_units": "32", "seed": "1"}
-    phases = {
-        "low_resolution_epochs": "1",
-        "low_resolution_side": "64",
-        "fine_tune_blocks": "1",
-        "fine_tune_epochs": "1",
-    }
+    phases = {"fine_tune_blocks": "1", "fine_tune_epochs": "1"}
     platform = {
         "sagemaker_program": "job.py",
         "sagemaker_submit_directory": str(program),

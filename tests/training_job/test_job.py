@@ -107,15 +107,13 @@ def test_the_log_lines_are_what_the_metric_definitions_look_for(trained: Trained
         found = re.findall(definition["Regex"], trained.log)
         assert found, definition["Name"]
         assert len(definition["Regex"]) <= 500 and len(definition["Name"]) <= 255
-    assert len(re.findall(METRIC_DEFINITIONS[0]["Regex"], trained.log)) == 1 + 6 + 1
+    assert len(re.findall(METRIC_DEFINITIONS[0]["Regex"], trained.log)) == 6 + 1
 
 
-def test_the_three_phases_are_told_apart_in_the_metrics_and_named_in_the_bundle(trained: Trained) -> None:
+def test_the_phases_are_told_apart_in_the_metrics(trained: Trained) -> None:
     history = trained.json("metrics.json")["history"]
-    assert {name: len(epochs) for name, epochs in history.items()} == {"low_resolution": 1, "head": 6, "fine_tune": 1}
-    bundle = trained.json("bundle.json")
-    assert bundle["fine_tune_blocks"] == 1
-    assert bundle["weights"]["label"] == "random (smoke test), then 1 epoch of all blocks at 64 px"
+    assert {name: len(epochs) for name, epochs in history.items()} == {"head": 6, "fine_tune": 1}
+    assert trained.json("bundle.json")["fine_tune_blocks"] == 1
 
 
 def test_report_and_card_repeat_the_numbers_and_the_caveats(trained: Trained) -> None:
