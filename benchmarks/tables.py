@@ -2,7 +2,8 @@
 
 A document holds blocks `<!-- table: pipeline -->` ... `<!-- /table -->`; `python -m benchmarks.tables` fills them from
 benchmarks/results/*.json, `--check` says which are stale. A result file carries its tables itself, under `tables`:
-{name: {"columns": [...], "rows": [[...]], "note": "..."}}.
+{name: {"columns": [...], "rows": [[...]], "note": "...", "kind": "..."}}. `kind` says where the figures come from:
+measured (without it), simulated or computed; only what was measured names the machine.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z0-9_-]+) -->\n)(?P<body>.*?)(<!--
 
 
 def markdown(table: Mapping[str, Any], machine: Mapping[str, Any], measured_at: str) -> str:
-    """A table as GitHub Markdown with the machine that it was measured on below it."""
+    """A table as GitHub Markdown; below it its note and where its figures come from. Raises KeyError for a `kind` that
+    does not exist.
+    """
     columns, rows = table["columns"], table["rows"]
     numeric = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(columns))]
     lines = [
@@ -30,9 +33,14 @@ def markdown(table: Mapping[str, Any], machine: Mapping[str, Any], measured_at: 
         *("| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |" for row in rows),
     ]
     simd = ", ".join(machine["simd"]) or "no SIMD flags known"
-    where = f"{machine['cpu']}, {machine['cores']} cores, {simd}; {measured_at[:10]}"
+    day = measured_at[:10]
+    origin = {
+        "measured": f"Measured on {machine['cpu']}, {machine['cores']} cores, {simd}; {day}.",
+        "simulated": f"Simulated, not run on AWS; {day}.",
+        "computed": f"Computed on {day}.",
+    }[table.get("kind", "measured")]
     note = f"{table['note']} " if table.get("note") else ""
-    return "\n".join(lines) + f"\n\n<sub>{note}Measured on {where}.</sub>\n"
+    return "\n".join(lines) + f"\n\n<sub>{note}{origin}</sub>\n"
 
 
 def known_tables(folder: Path = RESULTS) -> dict[str, str]:

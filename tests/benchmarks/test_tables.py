@@ -42,3 +42,19 @@ def test_a_table_names_the_machine_and_aligns_numbers() -> None:
     text = markdown({"columns": ["what", "ms"], "rows": [["a", 1.5]]}, MACHINE, "2026-11-22T00:00:00")
     assert "| --- | ---: |" in text
     assert "Some CPU, 2 cores, avx2; 2026-11-22" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "origin"),
+    [("simulated", "Simulated, not run on AWS; 2026-11-22."), ("computed", "Computed on 2026-11-22.")],
+)
+def test_a_table_that_was_not_measured_names_no_machine(kind: str, origin: str) -> None:
+    table = {"columns": ["what"], "rows": [["a"]], "kind": kind}
+    text = markdown(table, MACHINE, "2026-11-22T00:00:00")
+    assert f"<sub>{origin}</sub>" in text
+    assert "Some CPU" not in text
+
+
+def test_a_table_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(KeyError, match="guessed"):
+        markdown({"columns": ["what"], "rows": [["a"]], "kind": "guessed"}, MACHINE, "2026-11-22T00:00:00")
