@@ -1,6 +1,7 @@
 """Load and faults: thousands of uploads through S3, queue, Lambda and back, first undisturbed, then under faults.
 
-`python -m benchmarks.pipeline [--uploads N] [--bundle FOLDER]`. In the second run 10 % of the events come twice, 5 %
+`python -m benchmarks.pipeline [--uploads N] [--bundle FOLDER]`. The first run begins with a calibration and records
+what benchmarks.capacity needs to predict the rest of it. In the second run 10 % of the events come twice, 5 %
 out of order, 3 % of the uploads are overwritten, the Lambda process is killed every few seconds, 2 % of its S3 calls
 answer 503, a second model is promoted midway, and the file that the pointer then names is damaged for a while.
 """
@@ -10,25 +11,30 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import random
+import statistics
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks import audit as audits
 from benchmarks.faults import FaultProxy, Journal, Killer, Tap, explain
-from benchmarks.load import File, Files, Uploader
+from benchmarks.load import MAX_WAITING, File, Files, Put, Uploader
 from benchmarks.record import record
 from benchmarks.releases import Model, Releases, another, find_bundle, load
+from infra.config import Config
 from infra.session import open_session
 from infra.stacks import deploy
 from local_aws.demo import local_config
+from local_aws.event_source import Delivery
 from local_aws.server import LocalAWS
 
 OVERWRITTEN = 0.03
@@ -42,6 +48,26 @@ PROMISES = ("lost", "wrong_version", "wrong_bytes", "dishonest", "stuck", "dlq_u
 """Figures that must be 0."""
 TRICKLE = 60
 """Uploads one at a time, to measure latency without a queue in front."""
+CALIBRATION = {"load": 150, "alone": 10}
+"""Uploads before the undisturbed run, and as many after it, that show how long a batch takes under load and alone."""
+BURST, LOOKS_EVERY = 10, 0.1
+"""benchmarks.load.Uploader: files between two looks at the queue, and seconds between two looks while it is full."""
+COLD_BATCHES = 2
+"""For each process: the batches of a calibration that its cold start may have slowed."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What S3 holds of a run."""
+
+    uploads: list[audits.Version]
+    results: list[audits.Result]
+    documents: dict[str, dict[str, Any]]
+
+    def audit(self, puts: Sequence[Put], dead_keys: Sequence[str], prefix: str = "") -> audits.Audit:
+        """The judgement on the uploads whose key begins with `prefix`."""
+        uploads = [version for version in self.uploads if version.key.startswith(prefix)]
+        return audits.audit(uploads, self.results, self.documents, puts, dead_keys)
 
 
 @dataclass
@@ -49,6 +75,7 @@ class Run:
     """One run on a fresh local AWS."""
 
     aws: LocalAWS
+    config: Config
     outputs: dict[str, str]
     journal: Journal
     seed: int
@@ -102,26 +129,26 @@ class Run:
         self.sqs.start_message_move_task(SourceArn=arn)
         return self.settle(300) + self.depth(url)
 
-    def audit(self, dead_keys: Sequence[str]) -> audits.Audit:
-        """What S3's versions say about this run so far."""
+    def read(self) -> Stored:
+        """Every version of every upload and result."""
         say("reading every version of every upload and result")
         objects = self.aws.objects()
         results = audits.read_results(self.s3, objects, self.outputs["ResultsBucket"])
-        found = audits.audit(
-            audits.read_uploads(self.s3, objects, self.outputs["UploadsBucket"]),
-            results,
-            audits.read_documents(self.s3, self.outputs["ResultsBucket"], {result.key for result in results}),
-            self.uploader.puts,
-            dead_keys,
-        )
+        documents = audits.read_documents(self.s3, self.outputs["ResultsBucket"], {result.key for result in results})
+        uploads = audits.read_uploads(self.s3, objects, self.outputs["UploadsBucket"])
+        return Stored(uploads, results, documents)
+
+    def audit(self, stored: Stored, dead_keys: Sequence[str]) -> audits.Audit:
+        """What S3's versions say about this run so far."""
+        found = stored.audit(self.uploader.puts, dead_keys)
         for name in PROMISES[:4]:
             for key in getattr(found, name)[:10]:
                 say(f"{name}: {key}")
         return found
 
-    def report(self, stuck: int, letters: list[dict[str, Any]]) -> dict[str, Any]:
+    def report(self, stored: Stored, stuck: int, letters: list[dict[str, Any]]) -> dict[str, Any]:
         """The figures of this run, from S3's versions."""
-        found = self.audit([key for letter in letters for key in letter["uploads"]])
+        found = self.audit(stored, [key for letter in letters for key in letter["uploads"]])
         deliveries = self.journal.deliveries
         return {
             **found.summary(),
@@ -139,15 +166,107 @@ class Run:
 
 
 def undisturbed(run: Run, model: Model, uploads: int) -> dict[str, Any]:
-    """A run without faults: full load, then one upload at a time for the latency without a queue in front."""
+    """A run without faults: full load, then one upload at a time for the latency without a queue in front. A smaller
+    run of each before and after, so that a machine that changes its pace shows, says how long a batch takes.
+
+    The run's uploads per second and latencies are those of the full load.
+    """
     run.releases.publish(model)
     run.releases.promote(model)
-    run.uploader.put_all(run.files.make(f"load/{number:05d}.jpeg", number) for number in range(uploads))
-    stuck = run.settle(120 + uploads / 4)
+    before = calibrate(run, "before")
+    say("full load")
+    loaded, stuck = under_load(run, "load", uploads)
     say("one at a time")
-    alone = [trickle(run, f"alone/{number:03d}.jpeg", uploads + number) for number in range(TRICKLE)]
-    report = run.report(stuck, explain(run.dead_letters(), run.journal, ()))
-    return {**report, "latency_alone_s": audits.quantiles(alone)}
+    alone, latencies = one_at_a_time(run, "alone", TRICKLE)
+    after = calibrate(run, "after")
+    stored = run.read()
+    report = run.report(stored, stuck, explain(run.dead_letters(), run.journal, ()))
+    parts = {name: part(run, stored, name, seen) for name, seen in (("load", loaded), ("alone", alone))}
+    return {
+        **report,
+        **{name: parts["load"][name] for name in ("uploads_per_second", "latency_s")},
+        "latency_alone_s": audits.quantiles(latencies),
+        "parts": parts,
+        "calibration": {
+            "load": service(before["load"][COLD_BATCHES * run.config.uploads_concurrency :], after["load"]),
+            "alone": service(before["alone"], after["alone"]),
+            "burst_s": burst_seconds(run.uploader.puts, stored.uploads, "calibration-load"),
+        },
+        "path": {
+            "concurrency": run.config.uploads_concurrency,
+            "batch": run.config.batch_size,
+            "window_s": run.config.batching_window,
+            "visibility_s": VISIBILITY_SECONDS,
+            "max_receives": run.config.max_receive_count,
+            "burst": BURST,
+            "waits_above": MAX_WAITING,
+            "looks_every_s": LOOKS_EVERY,
+        },
+    }
+
+
+def calibrate(run: Run, when: str) -> dict[str, list[Delivery]]:
+    """The batches of a small run under load and of a few uploads one at a time."""
+    say(f"calibration {when} the run")
+    loaded, _ = under_load(run, f"calibration-load/{when}", CALIBRATION["load"])
+    alone, _ = one_at_a_time(run, f"calibration-alone/{when}", CALIBRATION["alone"])
+    return {"load": loaded, "alone": alone}
+
+
+def under_load(run: Run, prefix: str, uploads: int) -> tuple[list[Delivery], int]:
+    """Upload as fast as the queue takes it; the batches that this made, and the messages that were left over."""
+    seen, first = len(run.journal.deliveries), len(run.uploader.puts)
+    run.uploader.put_all(run.files.make(f"{prefix}/{number:05d}.jpeg", first + number) for number in range(uploads))
+    stuck = run.settle(120 + uploads / 4)
+    return batches_since(run, seen), stuck
+
+
+def one_at_a_time(run: Run, prefix: str, uploads: int) -> tuple[list[Delivery], list[float]]:
+    """The batches, and seconds from the start of each upload to its result."""
+    seen, first = len(run.journal.deliveries), len(run.uploader.puts)
+    waited = [trickle(run, f"{prefix}/{number:03d}.jpeg", first + number) for number in range(uploads)]
+    return batches_since(run, seen), waited
+
+
+def batches_since(run: Run, seen: int) -> list[Delivery]:
+    """Batches that ended after the first `seen`; pollers report one a moment after its messages are gone."""
+    time.sleep(1.0)
+    return run.journal.deliveries[seen:]
+
+
+def part(run: Run, stored: Stored, name: str, deliveries: Sequence[Delivery]) -> dict[str, Any]:
+    """The figures of the uploads below `name`/, by S3's clock."""
+    found = stored.audit(run.uploader.puts, (), f"{name}/")
+    return {
+        "uploads": found.uploads,
+        "uploads_per_second": found.uploads_per_second,
+        "latency_s": found.latency_s,
+        "invocations": len(deliveries),
+    }
+
+
+def service(*calibrations: Sequence[Delivery]) -> dict[str, Any]:
+    """How long batches took: their number, messages in all, mean and standard deviation, and each calibration's mean
+    (s).
+    """
+    seconds = [[delivery.ended - delivery.started for delivery in batches] for batches in calibrations]
+    together = [one for batches in seconds for one in batches]
+    return {
+        "invocations": len(together),
+        "messages": sum(len(delivery.messages) for batches in calibrations for delivery in batches),
+        "mean_s": round(statistics.mean(together), 4),
+        "deviation_s": round(statistics.stdev(together), 4),
+        "means_s": [round(statistics.mean(batches), 4) for batches in seconds],
+    }
+
+
+def burst_seconds(puts: Sequence[Put], uploads: Sequence[audits.Version], prefix: str) -> float:
+    """Median time from the first request of a burst of uploads to the last that S3 stored."""
+    stored = {upload.version: upload.stored for upload in uploads}
+    mine = [put for put in puts if put.key.startswith(f"{prefix}/")]
+    bursts = (mine[first : first + BURST] for first in range(0, len(mine), BURST))
+    took = (max(stored[put.version] for put in burst) - min(put.sent for put in burst) for burst in bursts)
+    return round(statistics.median(took), 4)
 
 
 def trickle(run: Run, key: str, number: int) -> float:
@@ -174,7 +293,7 @@ def disturbed(run: Run, model: Model, uploads: int, kill_seconds: float) -> dict
         stuck = run.settle(300 + uploads / 2, tap_url)
         failures = proxy.failures()
         letters = explain(run.dead_letters(), run.journal, [failure["at"] for failure in failures])
-    report = run.report(stuck, letters)
+    report = run.report(run.read(), stuck, letters)
     return {
         **report,
         "after_redrive": after_redrive(run) if letters else None,
@@ -195,7 +314,7 @@ def after_redrive(run: Run) -> dict[str, int]:
     """The same promises once the faults are over and the dead letters have been sent back: now without excuse."""
     point_function_at(run, run.aws.endpoint)
     stuck = run.redrive()
-    found = run.audit(())
+    found = run.audit(run.read(), ())
     return {"lost": len(found.lost), "wrong_version": len(found.wrong_version), "stuck": stuck}
 
 
@@ -280,13 +399,19 @@ def point_function_at(run: Run, endpoint: str) -> None:
 
 
 def on_local_aws(body: Callable[[Run], dict[str, Any]], seed: int) -> dict[str, Any]:
-    """Deploy the project's stacks on a fresh local AWS, run `body` there, and add the seconds it took."""
+    """Deploy the project's stacks on a fresh local AWS, run `body` there, and add when it began (UTC), how busy the
+    machine was before, and the seconds it took.
+    """
     journal, begun = Journal(), time.monotonic()
+    before = {
+        "began_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_average_before": round(os.getloadavg()[0], 2),
+    }
     with LocalAWS(on_delivery=journal.delivered) as aws:
         config = local_config(aws.endpoint)
         outputs = deploy(open_session(config), config, say=say)
-        report = body(Run(aws, outputs, journal, seed))
-    return {**report, "seconds": round(time.monotonic() - begun, 1)}
+        report = body(Run(aws, config, outputs, journal, seed))
+    return {**before, **report, "seconds": round(time.monotonic() - begun, 1)}
 
 
 def say(text: str) -> None:
@@ -300,8 +425,10 @@ def good(report: dict[str, Any]) -> bool:
 
 def table(reports: dict[str, dict[str, Any]]) -> str:
     """The figures side by side."""
-    rows = ("uploads", "upload_versions", "uploads_per_second", "lost", "wrong_version", "wrong_bytes", "dishonest")
-    rows += ("stuck", "dlq", "dlq_unexplained", "result_versions", "invocations", "deliveries_per_upload", "seconds")
+    rows = (
+        *("uploads", "upload_versions", "uploads_per_second", "lost", "wrong_version", "wrong_bytes", "dishonest"),
+        *("stuck", "dlq", "dlq_unexplained", "result_versions", "invocations", "deliveries_per_upload", "seconds"),
+    )
     lines = [f"{'':24}" + "".join(f"{name:>14}" for name in reports)]
     for row in rows:
         lines.append(f"{row:24}" + "".join(f"{report[row]!s:>14}" for report in reports.values()))
@@ -327,10 +454,12 @@ def published(reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ]
         for name, report in reports.items()
     ]
+    loads = ", ".join(str(report["load_average_before"]) for report in reports.values())
     note = (
         "Faults: 10 % of events twice, 5 % out of order, 3 % of uploads overwritten, the function killed every few "
         "seconds, 2 % of S3 calls answered 503, a promotion midway, its model damaged once. Latency: upload to result. "
-        "Local AWS with two function processes and a tiny model: it measures the path, not VGG16."
+        "Speed of the undisturbed run: its part under full load. Local AWS with two function processes and a tiny "
+        f"model: it measures the path, not VGG16. Load average of the machine before each run: {loads}."
     )
     return {"columns": columns, "rows": rows, "note": note}
 
