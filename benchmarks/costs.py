@@ -5,8 +5,14 @@ The tables of docs/costs.md are made by `python -m benchmarks.capacity` from the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from benchmarks.film_times import Serving
+from benchmarks.queueing import OVERHEAD_SECONDS, START
+from benchmarks.record import RESULTS
+from infra.config import Config
 
 PRICES = {
     "Lambda, x86, GB-s": 0.0000166667,
@@ -25,31 +31,65 @@ PRICES = {
     "ml.g4dn.xlarge training, hour": 0.736,
     "MWAA mw1.small, hour": 0.49,
 }
-"""Dollars, us-east-1 list prices from memory; check them before you rely on a sum."""
-KB_PER_FILM = {"result": 1.5, "heat map": 60.0, "log": 0.7}
+"""Dollars, us-east-1 list prices from memory; check them before you rely on a sum. No free tier is taken off."""
+MEMORY_GB = Config().memory_size / 1024
+KMS_CALLS = 5
+"""Of S3's calls for a film: HEAD and GET, PUT of the upload, of the result and of the heat map."""
 BUCKET_KEY = 0.02
 """Share of S3's calls that reach KMS although the buckets use bucket keys; an assumption."""
+PLATFORM_LOG_KB = 1.0
+"""Lambda's own records of an invocation in the log (start, report); an assumption."""
+IMAGES_GB, DATASET_GB = 9.0, 1.2
+"""Stored images (the training image's base alone has 8) and one data set of 5,856 films at camera size; assumptions."""
+ALARMS, WATCHED, OWN_METRICS = 9, 16, 11
+"""Alarms of infra/service.yaml, metrics that they watch, and metrics that the function writes."""
+POLL_SECONDS = 20
+"""AWS's long poll of an empty queue."""
+HOURS_A_MONTH = 730
 
 
-def per_million(vnni_seconds: float, avx2_seconds: float, memory_gb: float) -> Iterator[list[Any]]:
-    """Rows of the table: a million films through the uploads queue in batches of ten, dollars on either CPU."""
-    compute = (1e6 * seconds * memory_gb * PRICES["Lambda, x86, GB-s"] for seconds in (vnni_seconds, avx2_seconds))
-    written_gb = (KB_PER_FILM["result"] + KB_PER_FILM["heat map"]) * 1e6 / 1e6
-    shares = [
-        ("Lambda compute", *compute),
-        ("Lambda requests (batches of 10)", *[0.1 * PRICES["Lambda, million requests"]] * 2),
-        ("S3: HEAD and GET", *[2 * PRICES["S3, million GET"]] * 2),
-        ("S3: PUT of upload, result, heat map", *[3 * PRICES["S3, million PUT"]] * 2),
-        ("SQS: send, receive and delete by ten", *[1.2 * PRICES["SQS, million requests"]] * 2),
-        ("KMS (bucket keys)", *[5 * BUCKET_KEY * PRICES["KMS, million requests"]] * 2),
-        ("logs and metrics", *[KB_PER_FILM["log"] * PRICES["CloudWatch Logs, GB"]] * 2),
-    ]
-    yield from ([name, round(vnni, 2), round(avx2, 2)] for name, vnni, avx2 in shares)
-    yield ["together", round(sum(v for _, v, _ in shares), 2), round(sum(a for _, _, a in shares), 2)]
-    yield [
-        f"and each month that the {written_gb:.0f} GB of results are kept",
-        *[round(written_gb * PRICES["S3, GB-month"], 2)] * 2,
-    ]
+def kb_per_film() -> dict[str, float]:
+    """Kilobytes of result, heat map and log, as benchmarks.film_sizes measured them (committed)."""
+    return json.loads((RESULTS / "film_sizes.json").read_text())["kb_per_film"]
+
+
+def compute(seconds: float) -> float:
+    """Dollars for billed seconds of the function."""
+    return seconds * MEMORY_GB * PRICES["Lambda, x86, GB-s"]
+
+
+def per_batch_size(batch: int) -> dict[str, float]:
+    """Dollars of a million films that depend on how many come in one invocation."""
+    return {
+        "overhead": compute(1e6 * OVERHEAD_SECONDS / batch),
+        "Lambda requests": PRICES["Lambda, million requests"] / batch,
+        "SQS": (1 + 2 / batch) * PRICES["SQS, million requests"],
+        "platform log": PLATFORM_LOG_KB / batch * PRICES["CloudWatch Logs, GB"],
+    }
+
+
+def per_million(
+    servings: Sequence[Serving], kb: Mapping[str, float], batch: int = Config().batch_size
+) -> Iterator[list[Any]]:
+    """Rows of the table: a million films through the uploads queue in full batches, dollars for each serving."""
+    by_batch = per_batch_size(batch)
+    films = [compute(1e6 * serving.film_seconds) + by_batch["overhead"] for serving in servings]
+    same = {
+        f"Lambda requests (batches of {batch})": by_batch["Lambda requests"],
+        "S3: HEAD and GET": 2 * PRICES["S3, million GET"],
+        "S3: PUT of the upload": PRICES["S3, million PUT"],
+        "S3: PUT of result and heat map": 2 * PRICES["S3, million PUT"],
+        f"SQS: send each, receive and delete by {batch}": by_batch["SQS"],
+        "KMS (bucket keys)": KMS_CALLS * BUCKET_KEY * PRICES["KMS, million requests"],
+        "log": kb["log"] * PRICES["CloudWatch Logs, GB"] + by_batch["platform log"],
+    }
+    yield ["Lambda compute", *(round(dollars, 2) for dollars in films)]
+    for name, dollars in same.items():
+        yield [name, *[round(dollars, 2)] * len(servings)]
+    yield ["together", *(round(dollars + sum(same.values()), 2) for dollars in films)]
+    kept_gb = (kb["result"] + kb["heat map"]) * 1e6 / 1e6
+    month = round(kept_gb * PRICES["S3, GB-month"], 2)
+    yield [f"and each month that the {kept_gb:.0f} GB of results are kept", *[month] * len(servings)]
 
 
 def per_retraining() -> Iterator[list[Any]]:
@@ -63,24 +103,21 @@ def per_retraining() -> Iterator[list[Any]]:
         yield [work, instance, minutes, round(minutes / 60 * PRICES[f"{instance} training, hour"], 2)]
 
 
-def idle(
-    alarms: int = 9, watched: int = 16, own: int = 11, images_gb: float = 9.0, dataset_gb: float = 1.2
-) -> Iterator[list[Any]]:
+def idle() -> Iterator[list[Any]]:
     """Rows of the table: a month in which nothing happens, dollars."""
-    rows = [
-        ["KMS key", PRICES["KMS, key-month"]],
-        [f"{alarms} alarms over {watched} metrics", watched * PRICES["CloudWatch, alarm-month"]],
-        [f"{own} metrics of the function, in a month with films", own * PRICES["CloudWatch, metric-month"]],
-        [
-            f"images ({images_gb:.0f} GB, most of it the base of the training image)",
-            images_gb * PRICES["ECR, GB-month"],
-        ],
-        [f"data set ({dataset_gb} GB)", dataset_gb * PRICES["S3, GB-month"]],
-        [
-            "polling of two empty queues (5 pollers each, 20 s)",
-            2 * 5 * 3 * 60 * 24 * 30 / 1e6 * PRICES["SQS, million requests"],
-        ],
-    ]
-    yield from ([name, round(dollars, 2)] for name, dollars in rows)
-    yield ["together", round(sum(dollars for _, dollars in rows), 2)]
-    yield ["Amazon MWAA, smallest environment, if it is used", round(PRICES["MWAA mw1.small, hour"] * 730, 2)]
+    polls = 2 * START * HOURS_A_MONTH * 3600 / POLL_SECONDS
+    rows = {
+        "KMS key": PRICES["KMS, key-month"],
+        f"{ALARMS} alarms over {WATCHED} metrics": WATCHED * PRICES["CloudWatch, alarm-month"],
+        f"{OWN_METRICS} metrics of the function, in a month with films": OWN_METRICS
+        * PRICES["CloudWatch, metric-month"],
+        f"images ({IMAGES_GB:.0f} GB, most of it the base of the training image)": IMAGES_GB * PRICES["ECR, GB-month"],
+        f"data set ({DATASET_GB} GB)": DATASET_GB * PRICES["S3, GB-month"],
+        f"polling of two empty queues ({START} pollers each, {POLL_SECONDS} s)": polls
+        / 1e6
+        * PRICES["SQS, million requests"],
+    }
+    yield from ([name, round(dollars, 2)] for name, dollars in rows.items())
+    yield ["together", round(sum(rows.values()), 2)]
+    mwaa = round(PRICES["MWAA mw1.small, hour"] * HOURS_A_MONTH, 2)
+    yield ["Amazon MWAA, class mw1.small with one worker, if it is used", mwaa]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shlex
 from pathlib import Path
@@ -85,11 +84,3 @@ def test_known_limitations_are_numbered_without_a_gap():
     text = (ROOT / "SECURITY.md").read_text().partition("## Known limitations")[2]
     numbers = [int(n) for n in re.findall(r"^(\d+)\. ", text, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= 8
-
-
-def test_the_published_capacity_was_checked_against_a_real_run():
-    from benchmarks.capacity import TOLERANCE
-
-    published = json.loads((ROOT / "benchmarks/results/capacity.json").read_text())
-    assert max(published["check"]["relative_difference"].values()) <= TOLERANCE
-    assert {"capacity_backlog", "capacity_stream"} <= set(published["tables"])

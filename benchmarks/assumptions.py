@@ -1,0 +1,56 @@
+"""Every constant behind the tables of docs/costs.md, its value and where it comes from.
+
+Rule: the list is generated from the constants themselves, so that none is used without being stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.costs import BUCKET_KEY, DATASET_GB, IMAGES_GB, PLATFORM_LOG_KB
+from benchmarks.film_times import VNNI_INFER_SECONDS
+from benchmarks.queueing import COLD_SECONDS, OVERHEAD_SECONDS, PER_MINUTE, SPREAD, START
+from benchmarks.scale import ACCOUNT_CONCURRENCY, FILMS_PER_MESSAGE, S3_PUTS_PER_SECOND, UNRESERVED
+from infra.config import Config
+
+SETTING, DOCUMENTED, ASSUMED = "default of infra/config.py", "AWS's documentation, from memory", "assumed"
+MEASURED, SIZED = "measured: benchmarks/results/inference.json", "measured: benchmarks/results/film_sizes.json"
+
+
+def assumptions(inference: Mapping[str, Any], kb: Mapping[str, float]) -> list[list[str]]:
+    """Rows of the table, from a result of benchmarks.inference and the kilobytes of benchmarks.film_sizes."""
+    deployed, handler = Config(), inference["function"]["threads_1"]["wall_ms"]["handler"]
+    start = inference["cold_start"]["function"]["wall_ms"] / 1000
+    s3 = inference["cost"]["assumptions"]["s3_ms_per_film"]
+    vnni = ", ".join(f"{seconds * 1000:.0f} ms ({name})" for name, seconds in VNNI_INFER_SECONDS.items())
+    return [
+        ["the function without S3, AVX2, int8", f"{handler:.0f} ms", MEASURED],
+        ["the network alone, AVX-512 VNNI", vnni, "the design's notes, another machine; not measured here"],
+        ["S3 for a film: HEAD, GET, two PUTs", f"{s3:.0f} ms", ASSUMED],
+        ["spread of a film's time (standard deviation)", f"{SPREAD:.0%} of its mean", ASSUMED],
+        ["overhead of an invocation", f"{OVERHEAD_SECONDS * 1000:.0f} ms", ASSUMED],
+        ["cold start", f"{COLD_SECONDS} s", f"assumed; {start:.1f} s measured without image and download"],
+        ["memory", f"{deployed.memory_size} MB, one virtual CPU", SETTING],
+        ["batch and window", f"{deployed.batch_size} films, {deployed.batching_window} s", SETTING],
+        [
+            "visibility timeout and deliveries",
+            f"{deployed.visibility_timeout} s, {deployed.max_receive_count}",
+            SETTING,
+        ],
+        [
+            "films in a backlog message",
+            f"{FILMS_PER_MESSAGE}, one message to an invocation",
+            "the DAG classify_backlog",
+        ],
+        ["growth of an event source", f"{START} at a time, then {PER_MINUTE} more a minute", DOCUMENTED],
+        ["batches that it gathers at the same time", f"{START}", ASSUMED],
+        ["S3's writes", f"{S3_PUTS_PER_SECOND} PUT/s for a partitioned prefix", DOCUMENTED],
+        ["an account's concurrency", f"{ACCOUNT_CONCURRENCY}, {UNRESERVED} of them unreserved", DOCUMENTED],
+        ["result and heat map of a film", f"{kb['result']} and {kb['heat map']} KB", SIZED],
+        ["log of a film", f"{kb['log']} KB", SIZED],
+        ["Lambda's own log of an invocation", f"{PLATFORM_LOG_KB} KB", ASSUMED],
+        ["S3's calls that reach KMS in spite of bucket keys", f"{BUCKET_KEY:.0%}", ASSUMED],
+        ["images and data set", f"{IMAGES_GB} and {DATASET_GB} GB", ASSUMED],
+        ["prices", "us-east-1, no free tier, no discount", "list prices from memory: benchmarks/costs.py"],
+    ]
