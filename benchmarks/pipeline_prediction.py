@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.local_check import SEEDS, difference, local, median_of, rounded
 from benchmarks.queueing import Outcome, System, Uploader, simulate
 from benchmarks.record import BUILD, RESULTS
+from benchmarks.regimes import SEEDS, difference, local, median_of, rounded
 
 ALONE_GAP_SECONDS = 60.0
 """Between uploads that have the path to themselves: longer than any of them takes."""

@@ -11,10 +11,10 @@ import pytest
 
 from benchmarks.audit import Result, Version
 from benchmarks.load import File, Put, Uploader
-from benchmarks.local_check import TOLERANCE
 from benchmarks.pipeline import BURST, Stored, burst_seconds, service
 from benchmarks.pipeline_prediction import checked, compared, predicted
 from benchmarks.record import RESULTS
+from benchmarks.regimes import TOLERANCE
 from local_aws.event_source import Delivery
 
 PATH = {"concurrency": 2, "batch": 10, "window_s": 1, "visibility_s": 30, "max_receives": 5, "burst": 10,
