@@ -89,7 +89,7 @@ def test_no_process_survives(how: str, tmp_path: Path, repo: Path, code: Path, e
     if wait:
         assert all(map(alive, pids))
         owner.send_signal(getattr(signal, how))
-    owner.wait(timeout=20)
+    owner.wait(timeout=60)
     assert eventually(lambda: not any(map(alive, pids)), timeout=5), [pid for pid in pids if alive(pid)]
     assert eventually(lambda: not list(temporary.iterdir()), timeout=5), "the films in the temporary folder outlived it"
 
