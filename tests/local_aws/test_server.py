@@ -82,6 +82,7 @@ def test_no_process_survives(how: str, tmp_path: Path, repo: Path, code: Path, e
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(repo), "TMPDIR": str(temporary)},
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     assert owner.stdout
     pids = [int(number) for number in re.findall(r"\d+", owner.stdout.readline())]
