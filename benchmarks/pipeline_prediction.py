@@ -1,7 +1,7 @@
 """The model against the pipeline benchmark's undisturbed run: real uploads, S3 events, function and results.
 
-Rule: the speed of a batch comes from the run's own calibration, which lies before the parts that are predicted; the
-uploader is part of the model, since it waits for the queue and the queue for it.
+Rule: the speed of a batch comes from the run's own calibrations, which lie before and after the parts that are
+predicted, never within; the uploader is part of the model, since it waits for the queue and the queue for it.
 """
 
 from __future__ import annotations
