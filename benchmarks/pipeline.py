@@ -1,7 +1,7 @@
 """Load and faults: thousands of uploads through S3, queue, Lambda and back, first undisturbed, then under faults.
 
-`python -m benchmarks.pipeline [--uploads N] [--bundle FOLDER]`. The first run begins and ends with a calibration
-and records what benchmarks.capacity needs to predict the rest of it. In the second run 10 % of the events come twice, 5 %
+`python -m benchmarks.pipeline [--uploads N] [--bundle FOLDER]`. The first run begins and ends with a calibration and
+records what benchmarks.capacity needs to predict the rest of it. In the second run 10 % of the events come twice, 5 %
 out of order, 3 % of the uploads are overwritten, the Lambda process is killed every few seconds, 2 % of its S3 calls
 answer 503, a second model is promoted midway, and the file that the pointer then names is damaged for a while.
 """
