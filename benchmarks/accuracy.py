@@ -23,10 +23,15 @@ WEIGHTS = ROOT.parent / "shared" / "weights" / "vgg16_notop.weights.h5"
 LABEL = "vgg16 from scratch on the Kermany train patients"
 WORK = ROOT / "build" / "accuracy"
 
-ONE_EPOCH = {"fine_tune_blocks": "1", "fine_tune_epochs": "1"}
+ONE_EPOCH = {
+    "augment_copies": "1",
+    "fine_tune_blocks": "1",
+    "fine_tune_epochs": "1",
+    "fine_tune_learning_rate": "5e-5",
+}
 RUNS: dict[str, dict[str, str]] = {
     "gap-frozen": {"head": "gap"},
-    "gap-block5": {"head": "gap", "augment_copies": "1", **ONE_EPOCH, "fine_tune_learning_rate": "5e-5"},
+    "gap-block5": {"head": "gap", **ONE_EPOCH},
     "gap-block5-longer": {
         "head": "gap",
         "augment_copies": "2",
