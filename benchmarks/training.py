@@ -126,7 +126,7 @@ def memory_child() -> int:
     net = network.build(GAP, None, 256, seed=0)
     trunk = feature_trunk(net, ("embedding",), "int8")
     with tempfile.TemporaryDirectory() as folder:
-        few = features.compute(trunk, films[:8], Path(folder), "films", Stop())["embedding"]
+        few = features.compute(trunk, films[:8], Path(folder), "films", Stop())["embedding"][:]
         embeddings = np.tile(few, (FILMS // 8, 1))
         labels = np.arange(len(embeddings)) % 2
         rows = np.arange(len(copy))

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from training_job.checkpoint import Checkpoints, State
 from training_job.console import bar, say
-from training_job.features import Samples
+from training_job.features import Features, Samples
 from training_job.heads import Head
 from training_job.stop import Stop
 
@@ -95,7 +95,7 @@ def compiled(model: keras.Model, head: Head, phase: Phase, steps_per_epoch: int)
     return model
 
 
-def predict(model: keras.Model, head: Head, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def predict(model: keras.Model, head: Head, inputs: Features, rows: np.ndarray) -> np.ndarray:
     """P(PNEUMONIA) [n] of some rows of a feature array."""
     parts = [
         head.probability(model.predict_on_batch(np.asarray(inputs[rows[i : i + PREDICT_BATCH]], np.float32)))
@@ -109,7 +109,7 @@ def train(
     head: Head,
     phase: Phase,
     samples: Samples,
-    tune: tuple[np.ndarray, np.ndarray, np.ndarray],
+    tune: tuple[Features, np.ndarray, np.ndarray],
     checkpoints: Checkpoints,
     stop: Stop,
     report: Callable[[str], None] = say,

@@ -42,7 +42,7 @@ class Learned:
 
     network: network.Network
     start: str
-    cached: np.ndarray
+    cached: features.Features
     engine: str
     histories: dict[str, list[dict[str, float]]]
     checkpoints: Checkpoints
@@ -106,14 +106,14 @@ def _build(job: Job, weights: Path | None) -> network.Network:
 
 def _inputs(
     job: Job, dataset: Dataset, net: network.Network, copies: list[np.ndarray], engine: str
-) -> dict[str, list[np.ndarray]]:
+) -> dict[str, list[features.Features]]:
     """{cut: [features of the train folder, features of each augmented copy of the train bucket]}."""
     cuts = {net.head.feature}
     if job.settings.fine_tune_blocks:
         cuts.add(network.START_OF_FINE_TUNING[job.settings.fine_tune_blocks])
     points = tuple(sorted(cuts - {"film"}, reverse=True))
     trunk = feature_trunk(net, points, engine)
-    found: dict[str, list[np.ndarray]] = {cut: [] for cut in cuts}
+    found: dict[str, list[features.Features]] = {cut: [] for cut in cuts}
     for number, films in enumerate([dataset.train.pixels, *copies]):
         label = "train/" if number == 0 else f"augmented copy {number}"
         computed = features.compute(trunk, films, job.container.cache, label, job.stop)
@@ -138,7 +138,7 @@ def _phase(
     job: Job,
     net: network.Network,
     dataset: Dataset,
-    arrays: list[np.ndarray],
+    arrays: list[features.Features],
     start: str,
     name: str,
     checkpoints: Checkpoints,

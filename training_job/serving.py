@@ -8,7 +8,7 @@ numbers; the whole file is then held against them on a sample, and refused if th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from scipy.special import expit
@@ -18,6 +18,7 @@ from cxr.verdict import Limits, judge
 from training_job import calibrate, export, network, scores
 from training_job.console import progress, say
 from training_job.dataset import CLASSES, Dataset
+from training_job.features import Features
 from training_job.hyperparameters import Hyperparameters
 from training_job.litert import Signature, cores
 from training_job.stop import Stop
@@ -83,7 +84,7 @@ def scored(probabilities: np.ndarray, distances: np.ndarray, saturations: np.nda
     return Scored(np.asarray(probabilities, np.float64), np.asarray(distances, np.float64), statuses)
 
 
-def run_raw(model: bytes, items: np.ndarray, label: str, stop: Stop, rows: np.ndarray | None = None) -> Raw:
+def run_raw(model: bytes, items: Features, label: str, stop: Stop, rows: np.ndarray | None = None) -> Raw:
     """Logits and embeddings of films (uint8 [n, s, s]) or of cached features, by a converted probe."""
     signature = Signature(model)
     picked = np.arange(len(items)) if rows is None else rows
@@ -200,7 +201,7 @@ class Exporter:
         probes: dict[str, bytes] = {}
         raw = {}
         for name, picked in self._dataset.rows.items():
-            cut, items = "film", self._dataset.train.pixels
+            cut, items = "film", cast(Features, self._dataset.train.pixels)
             if self._stands_for(precision, name):
                 cut, items = self._learned.start, self._learned.cached
             elif name == "train":
@@ -226,7 +227,7 @@ class Exporter:
 
     def _float_reference(self) -> Raw:
         """Keras float32 on the tune films."""
-        cut, items = "film", self._dataset.train.pixels[..., None]
+        cut, items = "film", cast(Features, self._dataset.train.pixels[..., None])
         if self._learned.engine == "keras":
             cut, items = self._learned.start, self._learned.cached
         model, rows = self._probe(cut), self._dataset.rows["tune"]
