@@ -50,8 +50,8 @@ LAPTOP_DEFAULTS: dict[str, Any] = {
     "min_films": 5,
     "weights": "random", "require_gpu": False, "instance_type": "ml.m5.large", "epochs": 20, "augment_copies": 0,
     "alpha": 0.1, "check_interval": 2, "min_sensitivity": 0.3, "min_specificity": 0.1, "min_auroc": 0.5,
-    "max_ece": 0.4, "max_parity_auroc_drop": 0.05, "max_parity_label_flips": 0.2, "margin_auroc": -0.3,
-    "margin_balanced_accuracy": -0.5,
+    "max_ece": 0.4, "max_parity_auroc_drop": 0.05, "max_parity_label_flips": 0.2, "max_parity_status_flips": 0.2,
+    "margin_auroc": -0.3, "margin_balanced_accuracy": -0.5,
 }  # fmt: skip
 
 

@@ -24,13 +24,14 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     container, stop = Container.here(), Stop().install()
     try:
+        container.forget_failure()
         settings = read_hyperparameters(container.hyperparameters())
         say("hyperparameters: " + " ".join(f"{name}={value}" for name, value in settings.as_dict().items()))
         from training_job.job import Job
 
         Job(container, settings, stop).run()
     except Stopped:
-        say(f"stopped; what was reached is in {container.checkpoints}")
+        say(f"stopped; the last whole epoch, if one was reached, is in {container.checkpoints}")
         return 0
     except Exception as error:
         traceback.print_exc()

@@ -10,14 +10,19 @@ from __future__ import annotations
 import io
 import json
 import os
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from training_job.console import say
+
 FILE, REFUSAL = "state.npz", "refused.json"
 _GROUPS = ("weights", "best", "optimizer")
+# What a file raises that was cut short on its way to or from S3.
+_UNREADABLE = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass
@@ -59,29 +64,41 @@ class Checkpoints:
         _write(self._path, buffer.getvalue())
 
     def load(self) -> State | None:
-        """The saved state; None when there is none or it belongs to another job."""
-        if not self._path.is_file():
+        """The saved state; None when there is none, it belongs to another job, or it cannot be read (then said)."""
+        try:
+            with np.load(self._path, allow_pickle=False) as stored:
+                plain = json.loads(str(stored["about"]))
+                if plain.pop("fingerprint") != self._fingerprint:
+                    return None
+                counts = {group: sum(name.startswith(f"{group}_") for name in stored.files) for group in _GROUPS}
+                arrays: dict[str, Any] = {
+                    group: [stored[f"{group}_{n}"] for n in range(count)] for group, count in counts.items()
+                }
+            return State(**plain, **arrays)
+        except FileNotFoundError:
             return None
-        with np.load(self._path, allow_pickle=False) as stored:
-            plain = json.loads(str(stored["about"]))
-            if plain.pop("fingerprint") != self._fingerprint:
-                return None
-            counts = {group: sum(name.startswith(f"{group}_") for name in stored.files) for group in _GROUPS}
-            arrays: dict[str, Any] = {
-                group: [stored[f"{group}_{n}"] for n in range(count)] for group, count in counts.items()
-            }
-        return State(**plain, **arrays)
+        except _UNREADABLE as error:
+            _say_unreadable(self._path, error)
+            return None
 
     def refuse(self, why: dict[str, Any]) -> None:
         """Remember, as JSON, why what these checkpoints lead to cannot be served."""
         _write(self._refusal, json.dumps({"fingerprint": self._fingerprint, "why": why}).encode())
 
     def refusal(self) -> dict[str, Any] | None:
-        """The remembered refusal; None when there is none or it belongs to another job."""
-        if not self._refusal.is_file():
+        """The remembered refusal; None when there is none, it belongs to another job, or it cannot be read."""
+        try:
+            found = json.loads(self._refusal.read_text())
+            return found["why"] if found["fingerprint"] == self._fingerprint else None
+        except FileNotFoundError:
             return None
-        found = json.loads(self._refusal.read_text())
-        return found["why"] if found["fingerprint"] == self._fingerprint else None
+        except _UNREADABLE as error:
+            _say_unreadable(self._refusal, error)
+            return None
+
+
+def _say_unreadable(path: Path, error: Exception) -> None:
+    say(f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); the job starts over")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -69,7 +69,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._started = time.perf_counter()
+        self._started, self._earlier = time.perf_counter(), 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -79,5 +79,11 @@ class Clock:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 3)
 
+    def cost(self, name: str, seconds: float) -> None:
+        """A stage's whole cost, where it took up what an earlier process had left."""
+        earlier = max(0.0, seconds - self.seconds.get(name, 0.0))
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + earlier, 3)
+        self._earlier += earlier
+
     def total(self) -> dict[str, float]:
-        return {**self.seconds, "total": round(time.perf_counter() - self._started, 3)}
+        return {**self.seconds, "total": round(time.perf_counter() - self._started + self._earlier, 3)}

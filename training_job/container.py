@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from training_job.hyperparameters import BadHyperparameter
+
 FAILURE_CHARACTERS = 1024
 
 
@@ -72,19 +74,38 @@ class Container:
         return found[0]
 
     def hyperparameters(self) -> dict[str, object]:
-        """The raw mapping; empty when SageMaker gave none."""
+        """The raw mapping; empty when SageMaker gave none. Raises BadHyperparameter."""
         path = self.base / "input" / "config" / "hyperparameters.json"
-        return json.loads(path.read_text() or "{}") if path.is_file() else {}
+        try:
+            found = json.loads(path.read_text() or "{}") if path.is_file() else {}
+        except ValueError as error:
+            raise BadHyperparameter(f"{path} is not JSON ({error}); give an object of strings") from error
+        if not isinstance(found, dict):
+            raise BadHyperparameter(f"{path} holds {type(found).__name__} instead of an object; give name: value pairs")
+        return found
+
+    def probe(self) -> None:
+        """Raises OSError naming a folder that the job writes to and cannot, before anything is paid for."""
+        for folder in (self.model, self.output, self.checkpoints, self.cache):
+            folder.mkdir(parents=True, exist_ok=True)
+            trial = folder / ".probe"
+            trial.write_bytes(b"")
+            trial.unlink()
+
+    def forget_failure(self) -> None:
+        """Take away what an earlier run under the same folder left."""
+        (self.output / "failure").unlink(missing_ok=True)
 
     def job_name(self) -> str:
         """The training job's name; `local` outside SageMaker."""
         return os.environ.get("TRAINING_JOB_NAME") or "local"
 
     def fail(self, reason: str) -> None:
-        """The first 1,024 characters that SageMaker shows as FailureReason; the last ones when there are more."""
+        """Leave the reason, cut to the 1,024 characters that SageMaker shows as FailureReason."""
         try:
             self.output.mkdir(parents=True, exist_ok=True)
-            (self.output / "failure").write_text(reason[-FAILURE_CHARACTERS:])
+            shown = reason if len(reason) <= FAILURE_CHARACTERS else reason[: FAILURE_CHARACTERS - 3] + "..."
+            (self.output / "failure").write_text(shown)
         except OSError as error:
             print(f"output/failure could not be written: {error}", flush=True)
 
@@ -94,7 +115,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "the volume of the training job"
         return f"disk full at {where}: raise VolumeSizeInGB, or lower augment_copies"
-    if isinstance(error, PermissionError):
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return (
             f"no permission for {error.filename}: let the job's user write to model/, output/, checkpoints/ and cache/ "
             "of its base folder and read the channels"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import keras
 
 BATCH = 32
+NOTHING = (0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,17 @@ def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop
     the disk cannot hold it, before anything is computed.
     """
     cache.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
     stem = hashlib.sha256(trunk.identity.encode() + _digest(films)).hexdigest()[:20]
     paths = {name: cache / f"{stem}-{name}-{trunk.kept_in(name)}.npy" for name in trunk.shapes}
     marks = {name: path.with_suffix(".json") for name, path in paths.items()}
-    done = min(_rows_done(marks[name], paths[name]) for name in paths)
+    shapes = {name: (len(films), *trunk.shapes[name]) for name in paths}
+    found = {name: _found(marks[name], path, shapes[name], trunk.kept_in(name)) for name, path in paths.items()}
+    done, spent = min(rows for rows, _ in found.values()), max(seconds for _, seconds in found.values())
     for name, path in paths.items():
-        if _rows_done(marks[name], path) == 0:
-            _create(path, (len(films), *trunk.shapes[name]), trunk.kept_in(name))
+        if found[name] == NOTHING:
+            marks[name].unlink(missing_ok=True)
+            _create(path, shapes[name], trunk.kept_in(name))
     kept = {name: Kept.in_file(path) for name, path in paths.items()}
     for start in progress(range(done, len(films), BATCH), f"features of {label}", unit=BATCH, total=len(films) - done):
         stop.check()
@@ -126,7 +132,8 @@ def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop
                 raise FloatingPointError(f"a {name} feature is not finite as {rounded.dtype}; check the weights file")
             kept[name][rows] = rounded
         for name in paths:
-            marks[name].write_text(json.dumps({"rows": rows.stop}))
+            mark = {"rows": rows.stop, "seconds": spent + time.perf_counter() - started}
+            marks[name].write_text(json.dumps(mark))
     return kept
 
 
@@ -141,11 +148,29 @@ def _create(path: Path, shape: tuple[int, ...], kept_in: str) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _rows_done(mark: Path, data: Path) -> int:
+def _found(mark: Path, data: Path, shape: tuple[int, ...], kept_in: str) -> tuple[int, float]:
+    """How many rows an earlier pass left, in how many seconds; none unless the file is whole and of this kind."""
     try:
-        return int(json.loads(mark.read_text())["rows"]) if data.exists() else 0
-    except (OSError, ValueError, KeyError):
-        return 0
+        there, told = np.load(data, mmap_mode="r"), json.loads(mark.read_text())
+        if (there.shape, there.dtype) == (shape, np.dtype(kept_in)):
+            return int(told["rows"]), float(told["seconds"])
+    except (OSError, ValueError, KeyError, EOFError):
+        pass
+    return NOTHING
+
+
+def seconds_spent(kept: dict[str, Kept]) -> float:
+    """What the pass cost that left these features, in all processes that worked on it."""
+    return max(json.loads(one.path.with_suffix(".json").read_text())["seconds"] for one in kept.values())
+
+
+def keep(films: np.ndarray, cache: Path, copy: int) -> Kept:
+    """Films of an augmented copy, on disk. Raises OSError naming the file when the disk cannot hold them."""
+    path = cache / f"films-of-copy-{copy}.npy"
+    _create(path, films.shape, films.dtype.name)
+    kept = Kept.in_file(path)
+    kept[:] = films
+    return kept
 
 
 def _digest(films: np.ndarray) -> bytes:

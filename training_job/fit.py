@@ -6,6 +6,7 @@ the job was interrupted or not.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,12 @@ from training_job.heads import Head
 from training_job.stop import Stop
 
 PREDICT_BATCH = 64
+# The hyperparameter that sets a phase's rate.
+RATES = {"head": "learning_rate", "fine_tune": "fine_tune_learning_rate"}
+
+
+class Diverged(ValueError):
+    """The loss is no number any more."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,9 @@ class Phase:
 class Batches(keras.utils.PyDataset):
     """One epoch's batches in a given order."""
 
-    def __init__(self, samples: Samples, order: np.ndarray, size: int, stop: Stop | None = None) -> None:
+    def __init__(self, samples: Samples, order: np.ndarray, size: int) -> None:
         super().__init__()
-        self._samples, self._order, self._size, self._stop = samples, order, size, stop
+        self._samples, self._order, self._size = samples, order, size
 
     def __len__(self) -> int:
         return -(-len(self._order) // self._size)
@@ -49,15 +56,17 @@ class Batches(keras.utils.PyDataset):
 
 
 class _BetweenBatches(keras.callbacks.Callback):
-    """Shows the progress and obeys a stop."""
+    """Shows the progress and obeys a stop; an epoch whose last batch is done is finished and saved all the same."""
 
     def __init__(self, stop: Stop, advance: Callable[[int], None]) -> None:
         super().__init__()
         self._stop, self._advance = stop, advance
 
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self._stop.check()
+
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._advance(1)
-        self._stop.check()
 
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
@@ -117,7 +126,7 @@ def train(
     """Train until the epochs or the patience end; the model is left with the best epoch's weights.
 
     tune: (feature array, its tune rows, labels of those rows). Raises Stopped between batches; the state after the last
-    whole epoch is then on disk.
+    whole epoch is then on disk. Raises Diverged.
     """
     steps = -(-len(samples) // phase.batch_size)
     compiled(model, head, phase, steps)
@@ -125,15 +134,24 @@ def train(
     inputs, rows, labels = tune
     weights = class_weights(labels) if len(set(labels)) == 2 else np.ones(len(labels), np.float32)
     while not state.finished and state.epoch < phase.epochs:
+        stop.check()
+        started = time.perf_counter()
         batches = Batches(samples, samples.order(phase.seed, state.epoch), phase.batch_size)
         with bar(f"{phase.name}, epoch {state.epoch + 1} of {phase.epochs}", steps) as advance:
             between = _BetweenBatches(stop, advance)
             run = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[between])
         probabilities = predict(model, head, inputs, rows)
         losses = {"train": float(run.history["loss"][0]), "tune": log_loss(labels, probabilities, weights)}
+        if not np.isfinite([*losses.values()]).all():
+            raise Diverged(
+                f"{phase.name}: the loss is {losses['train']} on train and {losses['tune']} on tune films after epoch "
+                f"{state.epoch + 1} at a learning rate of {phase.learning_rate:g}; lower {RATES[phase.name]}, or check "
+                "the weights file"
+            )
         auroc = float(roc_auc_score(labels, probabilities)) if len(set(labels)) == 2 else float("nan")
         state.epoch += 1
-        state.history.append({"epoch": state.epoch, **losses, "auroc": auroc})
+        seconds = round(time.perf_counter() - started, 3)
+        state.history.append({"epoch": state.epoch, **losses, "auroc": auroc, "seconds": seconds})
         shown = {"train:loss": losses["train"], "tune:loss": losses["tune"], "tune:auroc": auroc}
         report(f"epoch={state.epoch} " + " ".join(f"{name}={value:.4f}" for name, value in shown.items()))
         state.weights = model.get_weights()

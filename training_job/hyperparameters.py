@@ -139,10 +139,18 @@ def read_hyperparameters(raw: Mapping[str, object]) -> Hyperparameters:
         if specification is None:
             problems.append(f"{name}={value!r} is not a hyperparameter; known: {', '.join(SPECIFICATIONS)}")
             continue
+        if field in values:
+            problems.append(f"{name}={value!r} is given twice, with - and with _; give it once")
+            continue
         try:
             values[field] = specification.read(_plain(value))
         except (ValueError, OverflowError):
             problems.append(f"{name}={value!r} is not allowed; give {specification}")
+    if (values.get("head"), values.get("mixed_precision")) == ("flatten", "true"):
+        problems.append(
+            "mixed_precision='true' is not allowed with head='flatten', whose films move the features by less than "
+            "float16 keeps; give auto or false"
+        )
     if problems:
         raise BadHyperparameter("; ".join(problems))
     values.setdefault("epochs", EPOCHS_OF_HEAD[str(values.get("head", "gap"))])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training_job import augment, package, validation
+from training_job import augment, champion, package, validation
 from training_job.console import Clock, say
 from training_job.container import Container
 from training_job.dataset import Dataset, read_dataset, summary
@@ -42,9 +43,14 @@ class Job:
         self.head = HEADS[settings.head]
 
     def run(self) -> dict[str, Any]:
-        """Raises BadChannel, BadDataset, BadPatientList, BadWeights, BrokenExport, Stopped; OSError of a full disk."""
+        """Raises BadChannel, BadDataset, BadPatientList, BadWeights, BundleError (of the champion), NoGpu, Diverged,
+        BrokenExport, Stopped; OSError of a full disk or a folder that cannot be written.
+        """
+        self.container.probe()
         devices = Devices.find(self.settings)
         weights = self._weights_file()
+        if folder := self.container.channel("champion"):
+            champion.open_champion(folder)
         with self.clock.stage("read"):
             dataset = read_dataset(self.container.dataset(), self.stop)
             say(summary(dataset))
@@ -63,7 +69,10 @@ class Job:
 
         reason = serving.why_not_int8(dataset, self.settings)
         rejected: dict[str, Any] = {"int8": reason} if reason else {}
-        engine = devices.feature_engine(int8_can_serve=not rejected)
+        reason = reason or serving.why_no_int8_features(self.settings)
+        engine = devices.feature_engine(reason)
+        if self.settings.feature_engine == "int8" and reason:
+            say(f"feature_engine=int8 is not followed: {reason}")
         try:
             return self._attempt(dataset, weights, devices, engine, rejected)
         except serving.Int8Refused as refused:
@@ -84,19 +93,25 @@ class Job:
                 learned.checkpoints.refuse(refused.parity)
                 raise
 
-    def fingerprint(self, dataset: Dataset, weights_sha256: str, engine: str) -> str:
-        """What a checkpoint must share with the job that takes it up: settings, films, buckets, weights and code."""
+    def fingerprint(self, dataset: Dataset, weights_sha256: str, engine: str, mixed: bool) -> str:
+        """What a checkpoint must share with the job that takes it up.
+
+        Settings, films, buckets, weights, code, versions, and the arithmetic, which `auto` leaves to the hardware.
+        """
         rows = {name: picked.tolist() for name, picked in dataset.rows.items()}
-        facts = [self.settings.as_dict(), dataset.digest, rows, weights_sha256, engine, package.code_version()]
+        arithmetic = [engine, mixed, package.versions()]
+        facts = [self.settings.as_dict(), dataset.digest, rows, weights_sha256, arithmetic, package.code_version()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def augmented_copies(self, dataset: Dataset) -> list[np.ndarray]:
-        """uint8 [n, s, s] per copy, of the train bucket alone."""
+    def augmented_copies(self, dataset: Dataset) -> Iterator[np.ndarray]:
+        """uint8 [n, s, s] per copy, of the train bucket alone; only one of them is in memory at a time."""
         films = dataset.train.pixels[dataset.rows["train"]]
-        return [
-            np.stack(list(augment.augmented(films, self.head.augmentation, self.settings.seed, copy)))
-            for copy in range(1, self.settings.augment_copies + 1)
-        ]
+        for number in range(1, self.settings.augment_copies + 1):
+            copy = np.empty_like(films)
+            for row, film in enumerate(augment.augmented(films, self.head.augmentation, self.settings.seed, number)):
+                self.stop.check()
+                copy[row] = film
+            yield copy
 
     def _weights_file(self) -> Path | None:
         """The VGG16 file, here before any film is read; None for random weights. Raises BadChannel, BadWeights."""

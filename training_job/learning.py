@@ -6,13 +6,13 @@ Rule: what is frozen is computed once; what is trained sees the features that th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
-import numpy as np
 
-from training_job import export, features, fit, network
+from training_job import export, features, fit, network, package
 from training_job.checkpoint import Checkpoints, State
 from training_job.console import say
 from training_job.dataset import Dataset
@@ -65,32 +65,29 @@ def learn(job: Job, dataset: Dataset, weights: Path | None, devices: Devices, en
 
     Raises BadWeights, Stopped; Int8Refused when an earlier run of the same job has come to it.
     """
-    keras.mixed_precision.set_global_policy("mixed_float16" if devices.mixed else "float32")
-    try:
-        net = _build(job, weights)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    checkpoints = Checkpoints(job.container.checkpoints / engine, job.fingerprint(dataset, net.weights_sha256, engine))
+    net = _build(job, weights)
+    mark = job.fingerprint(dataset, net.weights_sha256, engine, devices.mixed)
+    checkpoints = Checkpoints(job.container.checkpoints / engine, mark)
     if parity := checkpoints.refusal():
         raise Int8Refused(parity)
     with job.clock.stage("features"):
-        pixels = job.augmented_copies(dataset)
-        inputs = _inputs(job, dataset, net, pixels, engine)
+        inputs, seconds = _inputs(job, dataset, net, engine)
+    job.clock.cost("features", seconds)
     if "embedding" in inputs:
         net.standardize(inputs["embedding"][0][dataset.rows["train"]])
     start = net.head.feature
     with job.clock.stage("head"):
         state = checkpoints.load()
         if state is None or state.phase == "head":
-            state = _phase(job, net, dataset, inputs[start], start, "head", checkpoints)
+            state = _phase(job, net, dataset, inputs[start], start, "head", checkpoints, mixed=False)
     if job.settings.fine_tune_blocks:
         start = network.START_OF_FINE_TUNING[job.settings.fine_tune_blocks]
         net.freeze_all_but(job.settings.fine_tune_blocks)
         with job.clock.stage("fine_tune"):
-            state = _phase(job, net, dataset, inputs[start], start, "fine_tune", checkpoints)
+            state = _phase(job, net, dataset, inputs[start], start, "fine_tune", checkpoints, devices.mixed)
         net.freeze_all_but(0)
-    if devices.mixed:
-        net = _in_float32(job, net)
+    for phase, epochs in state.histories().items():
+        job.clock.cost(phase, sum(epoch["seconds"] for epoch in epochs))
     return Learned(net, start, inputs[start][0], engine, state.histories(), checkpoints)
 
 
@@ -105,29 +102,32 @@ def _build(job: Job, weights: Path | None) -> network.Network:
 
 
 def _inputs(
-    job: Job, dataset: Dataset, net: network.Network, copies: list[np.ndarray], engine: str
-) -> dict[str, list[features.Features]]:
-    """{cut: [features of the train folder, features of each augmented copy of the train bucket]}."""
+    job: Job, dataset: Dataset, net: network.Network, engine: str
+) -> tuple[dict[str, list[features.Features]], float]:
+    """{cut: [features of the train folder, features of each augmented copy of the train bucket]}, and their seconds."""
     cuts = {net.head.feature}
     if job.settings.fine_tune_blocks:
         cuts.add(network.START_OF_FINE_TUNING[job.settings.fine_tune_blocks])
     points = tuple(sorted(cuts - {"film"}, reverse=True))
     trunk = feature_trunk(net, points, engine)
+    cache, seconds = job.container.cache, 0.0
     found: dict[str, list[features.Features]] = {cut: [] for cut in cuts}
-    for number, films in enumerate([dataset.train.pixels, *copies]):
+    for number, films in enumerate(chain([dataset.train.pixels], job.augmented_copies(dataset))):
         label = "train/" if number == 0 else f"augmented copy {number}"
-        computed = features.compute(trunk, films, job.container.cache, label, job.stop)
+        computed = features.compute(trunk, films, cache, label, job.stop)
+        seconds += features.seconds_spent(computed)
         for cut in points:
             found[cut].append(computed[cut])
         if "film" in cuts:
-            found["film"].append(films[..., None])
-    return found
+            found["film"].append(films[..., None] if number == 0 else features.keep(films[..., None], cache, number))
+    return found, seconds
 
 
 def feature_trunk(net: network.Network, points: tuple[str, ...], engine: str) -> features.Trunk:
     """The frozen part up to `points`, by Keras or as int8 .tflite."""
     model = net.trunk(points)
-    identity = f"{net.head.name} {net.weights_sha256}"
+    made_by = " ".join(f"{name} {package.versions()[name]}" for name in ("keras", "tensorflow", "ai-edge-litert"))
+    identity = f"{net.head.scale} {net.head.offset} {net.weights_sha256} float32 {made_by}"
     if engine == "keras":
         return features.keras_trunk(model, identity, net.head.map_type)
     shapes = {name: tuple(net.points[name].shape[1:]) for name in points}
@@ -142,7 +142,12 @@ def _phase(
     start: str,
     name: str,
     checkpoints: Checkpoints,
+    mixed: bool,
 ) -> State:
+    """Train the network behind the cut `start`; `mixed`: in float16 arithmetic, by a twin that gives its weights back.
+
+    The twin alone computes in float16: features, parity and what is served come from the float32 network.
+    """
     settings, rows = job.settings, dataset.rows["train"]
     labels = dataset.train.labels[rows]
     samples = features.Samples(arrays, rows, net.head.targets(labels), fit.class_weights(labels))
@@ -154,15 +159,10 @@ def _phase(
     tune = dataset.rows["tune"]
     say(f"{name}: {len(samples)} samples of {len(rows)} films, at most {phase.epochs} epochs from {start}")
     model = net.training_model(start)
-    return fit.train(
-        model, net.head, phase, samples, (arrays[0], tune, dataset.train.labels[tune]), checkpoints, job.stop
+    trained = net.in_mixed_precision().training_model(start) if mixed else model
+    state = fit.train(
+        trained, net.head, phase, samples, (arrays[0], tune, dataset.train.labels[tune]), checkpoints, job.stop
     )
-
-
-def _in_float32(job: Job, net: network.Network) -> network.Network:
-    """The same network for export: mixed precision is a way to train, not to serve."""
-    fresh: Any = network.build(job.head, None, job.settings.dense_units, job.settings.seed)
-    source, target = (keras.Model(one.film, [one.output, one.logit]) for one in (net, fresh))
-    target.set_weights(source.get_weights())
-    fresh.weights_sha256 = net.weights_sha256
-    return fresh
+    if mixed:
+        model.set_weights(trained.get_weights())
+    return state

@@ -108,6 +108,23 @@ class Network:
         layer = self.whole().get_layer("standardize")
         layer.set_weights([embeddings.mean(axis=0), 1.0 / spread])
 
+    def in_mixed_precision(self) -> Network:
+        """A twin with the same weights and the same frozen layers that computes in float16 where Keras' policy does.
+
+        A way to train, not to serve: its weights are float32.
+        """
+        keras.mixed_precision.set_global_policy("mixed_float16")
+        try:
+            twin = build(self.head, None, self.dense_units, seed=0, side=self.film.shape[1])
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        twin.weights_sha256 = self.weights_sha256
+        ours, theirs = (keras.Model(one.film, [one.output, one.logit]) for one in (self, twin))
+        theirs.set_weights(ours.get_weights())
+        for source, target in zip(ours.layers, theirs.layers, strict=True):
+            target.trainable = source.trainable
+        return twin
+
     def freeze_all_but(self, blocks: int) -> None:
         """Freeze VGG16 but for its last `blocks` blocks; the head's layers stay as they are."""
         for layer in self.whole().layers:

@@ -41,11 +41,22 @@ def bucket_of(patient: str) -> str:
 
 
 def with_twins(patients: list[str], digests: list[str]) -> list[str]:
-    """The ids again, where byte-identical films share the first (in text order) of their patients."""
-    first: dict[str, str] = {}
+    """The ids again, where patients who share a byte-identical film, with all their films, are the first of them.
+
+    First in text order; sharing is transitive.
+    """
+    seen: dict[str, str] = {}
+    joined: dict[str, str] = {}
+
+    def root(patient: str) -> str:
+        while (other := joined.get(patient, patient)) != patient:
+            patient = other
+        return patient
+
     for patient, digest in zip(patients, digests, strict=True):
-        first[digest] = min(patient, first.get(digest, patient))
-    return [first[digest] for digest in digests]
+        first, second = sorted((root(patient), root(seen.setdefault(digest, patient))))
+        joined[second] = first
+    return [root(patient) for patient in patients]
 
 
 def read_patient_list(path: Path, films: Collection[str]) -> dict[str, str]:

@@ -115,6 +115,12 @@ class Results:
                     f"{name}: {n} calibration patients are too few for alpha {self.limits.alpha} (needs {needed}); the "
                     "class is never excluded, so the other class is never answered automatically"
                 )
+        best = {phase: min(epoch["tune"] for epoch in epochs) for phase, epochs in self.histories.items()}
+        if best.get("fine_tune", 0.0) > best["head"]:
+            notes.append(
+                f"the tune loss was {best['head']:.4f} before fine-tuning and is {best['fine_tune']:.4f} after it; "
+                "asked for, it was kept: compare with a run without it"
+            )
         if len(set(self.dataset.train.labels[self.dataset.rows["tune"]].tolist())) < 2:
             notes.append("tune films of one class only: temperature 1 and threshold 0.5 were not fitted")
         return notes

@@ -1,8 +1,8 @@
 """From a trained network to the one file that serves it, chosen by what it does to the tune films.
 
-Rule: every limit in the bundle is computed on the outputs of the deployed precision. The frozen part's features are
-already on disk, so only the part behind the cut is converted and run on them: same converter, same kernels, same
-numbers; the whole file is then held against them on a sample, and refused if they differ.
+Rule: every limit in the bundle is computed on the outputs of the deployed precision. Where features on disk are those
+that the file computes, bit by bit, only the part behind the cut is converted and run on them; the whole file is then
+held against these numbers on a sample, and refused if they differ.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MIN_TUNE_FILMS = 200
 # Enough for mean and shrunk covariance in 512 dimensions when the films themselves must be run again.
 COVARIANCE_FILMS = 2000
 SAMPLE = 8
-# float16 rounding of cached maps moves int8 activations by a step here and there.
+# Between two kernels' roundings: a step of an int8 activation here and there.
 SAMPLE_TOLERANCE = 0.02
 
 
@@ -166,6 +166,13 @@ def why_not_int8(dataset: Dataset, settings: Hyperparameters) -> str | None:
     return None
 
 
+def why_no_int8_features(settings: Hyperparameters) -> str | None:
+    """Why the head should not learn from int8 features though int8 may be served; None when it may."""
+    if network.START_OF_FINE_TUNING.get(settings.fine_tune_blocks) == "film":
+        return f"with fine_tune_blocks={settings.fine_tune_blocks} the network learns from films, in float32"
+    return None
+
+
 class Exporter:
     """Converts a trained network, int8 first unless `rejected` names it, to what the tune films allow."""
 
@@ -214,13 +221,14 @@ class Exporter:
     def _stands_for(self, precision: str, bucket: str) -> bool:
         """Whether the cached features give what the deployed file would.
 
-        Those of the int8 file do. Keras' do for mean and covariance of the many train films, which float16 rounding
-        does not move; temperature, threshold, quantiles and parity come from films through the whole file.
+        Those of the int8 file do where they are kept as they were computed. Others do for mean and covariance of the
+        many train films, which float16 rounding does not move; temperature, threshold, quantiles and parity come from
+        films through the whole file.
         """
-        engine = self._learned.engine
-        if self._learned.start == "film":
+        engine, kept_exactly = self._learned.engine, self._learned.cached.dtype == np.float32
+        if self._learned.start == "film" or (engine, precision) == ("keras", "int8"):
             return False
-        return engine == precision or (engine, precision, bucket) == ("keras", "float16", "train")
+        return bucket == "train" or (engine == precision and kept_exactly)
 
     def _probe(self, cut: str) -> Any:
         return self._net.between(cut, logit=self._net.logit, embedding=self._net.points["embedding"])

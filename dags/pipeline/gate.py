@@ -16,6 +16,7 @@ class Floors:
     max_ece: float
     max_parity_auroc_drop: float
     max_parity_label_flips: float
+    max_parity_status_flips: float
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> Floors:
@@ -37,6 +38,12 @@ def missed(metrics: dict[str, Any], floors: Floors) -> list[str]:
             parity["label_flips"],
             floors.max_parity_label_flips,
             "max_parity_label_flips",
+        ),
+        (
+            "share of statuses changed by export",
+            parity["status_flips"],
+            floors.max_parity_status_flips,
+            "max_parity_status_flips",
         ),
     )
     return [sentence for row in measured if (sentence := _judge(*row))]

@@ -89,6 +89,7 @@ FORM: dict[str, Param] = {
     "max_ece": _number(0.10, 0, 1, "Calibration error at most", "Expected calibration error (15 bins).", GATE),
     "max_parity_auroc_drop": _number(0.005, 0, 1, "AUROC lost by export at most", ".keras against .tflite.", GATE),
     "max_parity_label_flips": _number(0.02, 0, 1, "Labels changed by export at most", "Share of tune films.", GATE),
+    "max_parity_status_flips": _number(0.02, 0, 1, "Statuses changed by export at most", "Share of tune films.", GATE),
     "margin_auroc": _number(
         -0.01, -1, 0, "AUROC margin", "Lower bound of challenger minus champion must lie above it.", GATE
     ),

@@ -29,7 +29,8 @@ SMALL = {
     "dataset": DATASET, "weights": "random", "epochs": 2, "dense_units": 8, "alpha": 0.2,
     "augment_copies": 0, "require_gpu": False, "instance_type": "ml.m5.large", "check_interval": 1, "min_films": 3,
     "min_sensitivity": 0, "min_specificity": 0, "min_auroc": 0, "max_ece": 1, "max_parity_auroc_drop": 1,
-    "max_parity_label_flips": 1, "margin_auroc": -1, "margin_balanced_accuracy": -1, "smoke_films": 2,
+    "max_parity_label_flips": 1, "max_parity_status_flips": 1, "margin_auroc": -1, "margin_balanced_accuracy": -1,
+    "smoke_films": 2,
 }  # fmt: skip
 # Programs that stand for training images where the branch under test ends before a model matters.
 QUICK = "import os; open(os.environ['SAGEMAKER_BASE_DIR'] + '/model/weights', 'w').write('x')"

@@ -19,7 +19,7 @@ METRICS: dict[str, Any] = {
         "auroc": {"value": 0.97, "low": 0.96, "high": 0.98},
         "ece": 0.04,
     },
-    "parity": {"auroc_drop": 0.0004, "label_flips": 0.005},
+    "parity": {"auroc_drop": 0.0004, "label_flips": 0.005, "status_flips": 0.005},
 }
 
 
@@ -50,6 +50,7 @@ def test_production_floors_are_the_design_s(floors: Floors) -> None:
         (("test", "ece"), 0.11, "max_ece"),
         (("parity", "auroc_drop"), 0.006, "max_parity_auroc_drop"),
         (("parity", "label_flips"), 0.021, "max_parity_label_flips"),
+        (("parity", "status_flips"), 0.021, "max_parity_status_flips"),
     ],
 )
 def test_each_missed_floor_is_named_alone(path: tuple[str, ...], value: float, param: str, floors: Floors) -> None:

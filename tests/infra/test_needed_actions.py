@@ -262,7 +262,7 @@ JOB_LOG = "/aws/sagemaker/TrainingJobs"
 FILMS = ("train/NORMAL/a.jpeg", "train/PNEUMONIA/b.jpeg", "test/NORMAL/c.jpeg", "test/PNEUMONIA/d.jpeg")
 METRICS = {
     "test": {"auroc": 1, "ece": 0, "at_threshold": {"sensitivity": 1, "specificity": 1}},
-    "parity": {"auroc_drop": 0, "label_flips": 0},
+    "parity": {"auroc_drop": 0, "label_flips": 0, "status_flips": 0},
 }
 RUN = SimpleNamespace(run_id="run", run_after=datetime(2026, 11, 22, tzinfo=UTC), start_date=datetime.now(UTC))
 

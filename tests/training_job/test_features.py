@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
-from training_job import augment, export, features, fit, network
+from training_job import augment, export, features, fit, learning, network
 from training_job.checkpoint import Checkpoints
-from training_job.container import explain
+from training_job.container import Container, explain
 from training_job.heads import FLATTEN, GAP, HEADS
+from training_job.hyperparameters import Hyperparameters
+from training_job.job import Job
 from training_job.learning import feature_trunk
 from training_job.stop import Stop, Stopped
 
@@ -104,6 +107,46 @@ def test_a_feature_pass_that_was_cut_short_goes_on_where_it_stopped(tmp_path: Pa
     features.compute(third.trunk, films, tmp_path, "films", Stop())
     assert (first.seen, second.seen, third.seen) == (64, 36, 0)
     assert np.array_equal(found["embedding"][:], films.reshape(100, -1)[:, :2])
+
+
+def test_a_mark_without_its_features_or_a_file_cut_short_is_computed_again(tmp_path: Path) -> None:
+    """Zeros of a file that was made again must never pass for what an earlier pass had computed."""
+    films = pixels(100)
+    features.compute(Counting().trunk, films, tmp_path, "films", Stop())
+    (data,) = tmp_path.glob("*.npy")
+    data.write_bytes(data.read_bytes()[:200])
+    cut_short = Counting()
+    features.compute(cut_short.trunk, films, tmp_path, "films", Stop())
+    assert cut_short.seen == 100
+    data.unlink()
+    killed = Stop()
+    killed.asked = True
+    with pytest.raises(Stopped):
+        features.compute(Counting().trunk, films, tmp_path, "films", killed)
+    again = Counting()
+    found = features.compute(again.trunk, films, tmp_path, "films", Stop())
+    assert again.seen == 100 and np.array_equal(found["embedding"][:], films.reshape(100, -1)[:, :2])
+
+
+def test_the_cost_of_a_pass_is_that_of_all_processes_that_worked_on_it(tmp_path: Path) -> None:
+    stop = Stop()
+    with pytest.raises(Stopped):
+        features.compute(Counting(stop, after=64).trunk, pixels(100), tmp_path, "films", stop)
+    (mark,) = tmp_path.glob("*.json")
+    mark.write_text(mark.read_text().replace('"seconds": ', '"seconds": 1000'))
+    found = features.compute(Counting().trunk, pixels(100), tmp_path, "films", Stop())
+    assert features.seconds_spent(found) > 1000
+    assert features.seconds_spent(features.compute(Counting().trunk, pixels(100), tmp_path, "films", Stop())) > 1000
+
+
+def test_features_of_another_preprocessing_or_another_weights_file_are_not_taken() -> None:
+    nets = [network.build(HEADS[name], None, 16, seed, SIDE) for name, seed in (("gap", 1), ("gap", 2), ("flatten", 1))]
+    assert len({feature_trunk(net, ("embedding",), "keras").identity for net in nets}) == 3
+
+
+def test_an_augmented_copy_that_fine_tuning_reads_as_films_lies_on_disk(tmp_path: Path) -> None:
+    kept = features.keep(pixels(3)[..., None], tmp_path, 1)
+    assert kept.dtype == np.uint8 and np.array_equal(kept[:], pixels(3)[..., None])
 
 
 def test_other_pixels_get_other_features(tmp_path: Path) -> None:
@@ -198,7 +241,7 @@ def toy_run(
 
     def report(line: str) -> None:
         lines.append(line)
-        stop.asked = len(lines) == stop_after
+        stop.asked = stop.asked or len(lines) == stop_after
 
     fit.train(
         model,
@@ -244,20 +287,48 @@ def test_gradients_too_small_for_float16_still_move_the_weights(tmp_path: Path) 
     assert np.abs(after - before).max() > 1e-4
 
 
-@pytest.mark.parametrize(
-    ("name", "blocks", "scaled"), [("gap", 0, True), ("gap", 1, True), ("flatten", 0, False), ("flatten", 1, True)]
-)
-def test_mixed_precision_scales_the_loss_of_the_real_network(name: str, blocks: int, scaled: bool) -> None:
-    """The policy is reset once the network is built, as learning does: Keras alone would not scale."""
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    try:
-        net = network.build(HEADS[name], None, 16, seed=1, side=SIDE)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    net.freeze_all_but(blocks)
-    model = net.training_model("block4_pool" if blocks else net.head.feature)
-    fit.compiled(model, net.head, phase(), 5)
-    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
+def test_mixed_precision_trains_a_twin_of_the_network_with_a_scaled_loss() -> None:
+    """Keras alone would not scale: its global policy is float32 again once the twin is built."""
+    net = network.build(GAP, None, 16, seed=1, side=SIDE)
+    net.freeze_all_but(1)
+    model, twin = (one.training_model("block4_pool") for one in (net, net.in_mixed_precision()))
+    assert keras.mixed_precision.global_policy().name == "float32"
+    assert [layer.trainable for layer in twin.layers] == [layer.trainable for layer in model.layers]
+    assert {layer.compute_dtype for layer in twin.layers if layer.name.startswith("block5_conv")} == {"float16"}
+    batch = np.random.default_rng(0).random((4, 4, 4, 512)).astype(np.float32)
+    assert np.allclose(twin.predict(batch, verbose=0), model.predict(batch, verbose=0), atol=5e-3)
+    fit.compiled(twin, GAP, phase(), 5)
+    assert isinstance(twin.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_features_are_float32_and_int8_whatever_fine_tuning_computes_in(tmp_path: Path, mixed: bool) -> None:
+    """The twin takes nothing from its network: the int8 converter knows no float16 convolution."""
+    net = network.build(GAP, None, 16, seed=1, side=SIDE)
+    if mixed:
+        net.in_mixed_precision()
+    for engine in ("keras", "int8"):
+        found = features.compute(feature_trunk(net, ("embedding",), engine), pixels(2), tmp_path, "films", Stop())
+        assert found["embedding"].dtype == np.float32
+    assert net.points["block5_pool"].dtype == "float32"
+
+
+def test_what_the_twin_learned_is_in_the_network_that_is_exported(tmp_path: Path) -> None:
+    net = network.build(GAP, None, 16, seed=1, side=SIDE)
+    rows, films = np.arange(8), pixels(8)
+    dataset = SimpleNamespace(rows={"train": rows, "tune": rows}, train=SimpleNamespace(labels=labels(8), pixels=films))
+    ours = Job(Container(tmp_path), Hyperparameters(fine_tune_epochs=1, fine_tune_learning_rate=1e-3), Stop())
+    net.freeze_all_but(1)
+    trunk = feature_trunk(net, ("block4_pool",), "keras")
+    inputs = features.compute(trunk, films, tmp_path, "films", Stop())["block4_pool"]
+    before = net.whole().get_layer("block5_conv3").get_weights()[0]
+    state = learning._phase(
+        ours, net, dataset, [inputs], "block4_pool", "fine_tune", Checkpoints(tmp_path, "f"), mixed=True
+    )  # type: ignore[arg-type]
+    after = net.whole().get_layer("block5_conv3").get_weights()[0]
+    assert np.abs(after - before).max() > 1e-4
+    learned = net.training_model("block4_pool").get_weights()
+    assert all(np.array_equal(one, two) for one, two in zip(learned, state.best, strict=True))
 
 
 def test_a_resumed_fine_tuning_still_knows_the_history_of_the_head(tmp_path: Path) -> None:
@@ -274,6 +345,26 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
     other, _ = toy_run(tmp_path / "c", None, seed=5)
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_loss_that_is_no_number_names_the_rate_to_lower(tmp_path: Path) -> None:
+    with pytest.raises(fit.Diverged, match=r"after epoch 1 at a learning rate of 0.001; lower learning_rate"):
+        toy_run(tmp_path, None, weight=float("nan"))
+    assert Checkpoints(tmp_path, "f").load() is None, "no state worth going on from"
+
+
+def test_a_stop_during_an_epochs_last_batch_keeps_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = fit._BetweenBatches.on_train_batch_end
+
+    def asked_after_the_last(between: fit._BetweenBatches, batch: int, logs: dict | None = None) -> None:
+        ended(between, batch, logs)
+        between._stop.asked = batch == 4
+
+    monkeypatch.setattr(fit._BetweenBatches, "on_train_batch_end", asked_after_the_last)
+    with pytest.raises(Stopped):
+        toy_run(tmp_path, None)
+    state = Checkpoints(tmp_path, "f").load()
+    assert state and state.epoch == 1
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:

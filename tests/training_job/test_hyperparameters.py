@@ -45,6 +45,17 @@ def test_an_unknown_name_is_refused_and_the_known_ones_are_listed() -> None:
         read_hyperparameters({"epoch": "3"})
 
 
+def test_a_name_given_twice_is_refused_whichever_way_it_is_written() -> None:
+    with pytest.raises(BadHyperparameter, match="fine_tune_blocks='0' is given twice"):
+        read_hyperparameters({"fine-tune-blocks": "2", "fine_tune_blocks": "0"})
+
+
+def test_mixed_precision_is_refused_for_the_head_whose_features_float16_would_lose() -> None:
+    with pytest.raises(BadHyperparameter, match="mixed_precision='true' is not allowed with head='flatten'"):
+        read_hyperparameters({"head": "flatten", "mixed_precision": "true"})
+    assert read_hyperparameters({"head": "gap", "mixed_precision": "true"}).mixed_precision == "true"
+
+
 def test_every_problem_is_told_at_once() -> None:
     with pytest.raises(BadHyperparameter, match=r"alpha=.*; .*epochs="):
         read_hyperparameters({"alpha": "7", "epochs": "-1"})

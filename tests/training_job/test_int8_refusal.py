@@ -71,7 +71,7 @@ def test_a_restarted_job_computes_no_int8_features_only_to_be_refused_again(
     """The stand-in for the dataset holds no films: to look at one would fail."""
     job, dataset = Job(Container(tmp_path), Hyperparameters(), Stop()), Tune(381)
     monkeypatch.setattr(learning, "_build", lambda job, weights: SimpleNamespace(weights_sha256="w"))
-    mark = job.fingerprint(dataset, "w", "int8")  # type: ignore[arg-type]
+    mark = job.fingerprint(dataset, "w", "int8", False)  # type: ignore[arg-type]
     Checkpoints(tmp_path / "checkpoints" / "int8", mark).refuse(PARITY)
     with pytest.raises(serving.Int8Refused) as refusal:
         learning.learn(job, dataset, None, Devices(0, "auto", False), "int8")  # type: ignore[arg-type]
@@ -81,6 +81,15 @@ def test_a_restarted_job_computes_no_int8_features_only_to_be_refused_again(
 def test_int8_features_are_not_computed_where_int8_cannot_be_served(outcome: Any) -> None:
     engines, rejected = outcome(films=199, feature_engine="int8")
     assert engines == ["keras"] and "fewer than 200 tune films" in rejected["int8"]
+
+
+def test_a_network_that_learns_from_films_is_not_trained_twice(
+    outcome: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With three blocks and more no int8 feature is learned from: int8 is tried at the export alone."""
+    engines, _ = outcome(films=381, fine_tune_blocks=3, feature_engine="int8")
+    assert "int8" not in engines
+    assert "feature_engine=int8 is not followed: with fine_tune_blocks=3" in capsys.readouterr().out
 
 
 def test_float16_may_be_asked_for(outcome: Any) -> None:

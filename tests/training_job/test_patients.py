@@ -36,6 +36,11 @@ def test_byte_identical_films_share_one_patient() -> None:
     assert with_twins(["b", "a", "c"], ["x", "x", "y"]) == ["a", "a", "c"]
 
 
+def test_patients_who_share_a_film_are_one_patient_with_all_their_films_however_long_the_chain() -> None:
+    patients, digests = ["p2", "p3", "p3", "p1", "p2", "p9"], ["x", "x", "y", "z", "z", "w"]
+    assert with_twins(patients, digests) == ["p1", "p1", "p1", "p1", "p1", "p9"]
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
