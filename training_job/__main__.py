@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
         return 0
     except Exception as error:
         traceback.print_exc()
+        say(explain(error))
         container.fail(explain(error))
         return 1
     return 0

@@ -20,8 +20,8 @@ OOD_PERCENTILE = 99.0
 TEMPERATURE_RANGE = (0.5, 20.0)
 
 
-def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T of least log loss of sigmoid(logits / T) (Guo et al. 2017), in TEMPERATURE_RANGE.
+def temperature(logits: np.ndarray, labels: np.ndarray, within: tuple[float, float] = TEMPERATURE_RANGE) -> float:
+    """The T of least log loss of sigmoid(logits / T) (Guo et al. 2017), between two bounds.
 
     1.0 when a class is missing.
     """
@@ -32,7 +32,7 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     def loss(log_t: float) -> float:
         return float(np.logaddexp(0.0, -signed / math.exp(log_t)).mean())
 
-    low, high = (math.log(bound) for bound in TEMPERATURE_RANGE)
+    low, high = (math.log(bound) for bound in within)
     return math.exp(float(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 
@@ -50,7 +50,7 @@ def threshold(probabilities: np.ndarray, labels: np.ndarray, sensitivity_floor: 
     positive, negative = np.sort(raw[labels == 1]), np.sort(raw[labels == 0])
     sensitivity = 1 - np.searchsorted(positive, cuts, side="left") / len(positive)
     specificity = np.searchsorted(negative, cuts, side="left") / len(negative)
-    balanced = np.where(sensitivity >= sensitivity_floor, (sensitivity + specificity) / 2, -1.0)
+    balanced = np.where(sensitivity >= sensitivity_floor - 1e-12, (sensitivity + specificity) / 2, -1.0)
     best = np.flatnonzero(balanced >= balanced.max() - 1e-12)
     return float(expit(cuts[best[len(best) // 2]]))
 
@@ -64,6 +64,11 @@ def conformal_quantile(probabilities_of_class: np.ndarray, alpha: float) -> floa
     scores = np.sort(1.0 - np.asarray(probabilities_of_class, np.float64))
     rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
     return float(np.clip(scores[rank - 1], 0.0, 1.0)) if 1 <= rank <= len(scores) else None
+
+
+def patients_needed(alpha: float) -> int:
+    """The fewest patients of a class whose conformal quantile is finite: n >= 1 / alpha - 1."""
+    return math.ceil(1 / alpha - 1 - 1e-9)
 
 
 def one_per_patient(patients: list[str], labels: np.ndarray, files: list[str]) -> np.ndarray:

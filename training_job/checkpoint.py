@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from training_job import files
 from training_job.console import say
 
 FILE, REFUSAL = "state.npz", "refused.json"
@@ -61,7 +61,7 @@ class Checkpoints:
         plain["fingerprint"] = self._fingerprint
         buffer = io.BytesIO()
         np.savez(buffer, about=np.array(json.dumps(plain)), **arrays)
-        _write(self._path, buffer.getvalue())
+        files.write(self._path, buffer.getvalue())
 
     def load(self) -> State | None:
         """The saved state; None when there is none, it belongs to another job, or it cannot be read (then said)."""
@@ -83,7 +83,7 @@ class Checkpoints:
 
     def refuse(self, why: dict[str, Any]) -> None:
         """Remember, as JSON, why what these checkpoints lead to cannot be served."""
-        _write(self._refusal, json.dumps({"fingerprint": self._fingerprint, "why": why}).encode())
+        files.write(self._refusal, json.dumps({"fingerprint": self._fingerprint, "why": why}))
 
     def refusal(self) -> dict[str, Any] | None:
         """The remembered refusal; None when there is none, it belongs to another job, or it cannot be read."""
@@ -99,10 +99,3 @@ class Checkpoints:
 
 def _say_unreadable(path: Path, error: Exception) -> None:
     say(f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); the job starts over")
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -110,14 +110,15 @@ class Container:
             print(f"output/failure could not be written: {error}", flush=True)
 
 
-def explain(error: BaseException) -> str:
+ROOM = "raise VolumeSizeInGB, or lower augment_copies"
+RIGHTS = "let the job's user write to model/, output/, checkpoints/ and cache/ of its base folder and read the channels"
+
+
+def explain(error: BaseException, room: str = ROOM, rights: str = RIGHTS) -> str:
     """One sentence for people: type and text; for a full disk or a missing permission also the path and the remedy."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "the volume of the training job"
-        return f"disk full at {where}: raise VolumeSizeInGB, or lower augment_copies"
+        return f"disk full at {where}: {room}"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return (
-            f"no permission for {error.filename}: let the job's user write to model/, output/, checkpoints/ and cache/ "
-            "of its base folder and read the channels"
-        )
+        return f"no permission for {error.filename}: {rights}"
     return f"{type(error).__name__}: {error}"

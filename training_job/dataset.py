@@ -6,8 +6,9 @@ Rule: a job trains on every film that it reports, or not at all: an unreadable f
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,17 @@ def listing(root: Path) -> dict[str, list[tuple[str, int]]]:
     """{split: [(relative path, label)]} of a dataset's root, in text order. Raises BadDataset on a wrong layout."""
     if not root.is_dir():
         raise BadDataset(f"{root} is missing: give the job a `dataset` channel that holds train/ and test/")
-    return {split: _entries(root, _folder(root, split)) for split in SPLITS}
+    found = {split: _entries(root, _folder(root, split)) for split in SPLITS}
+    _refuse_misspelt(root)
+    return found
+
+
+def _refuse_misspelt(root: Path) -> None:
+    """Another file or folder that was meant for one of ours would be passed over in silence."""
+    for path in sorted(root.iterdir()):
+        for name in (*SPLITS, PATIENT_LIST):
+            if path.name != name and path.stem.lower() == Path(name).stem:
+                raise BadDataset(f"{path} is not read: it must be called {name}; rename it or take it away")
 
 
 def _entries(root: Path, folder: Path, *beside: str) -> list[tuple[str, int]]:
@@ -104,15 +115,27 @@ def _entries(root: Path, folder: Path, *beside: str) -> list[tuple[str, int]]:
     _refuse_strays(folder, (*CLASSES, *beside))
     found = []
     for label, home in enumerate(homes):
-        files = [
-            path.relative_to(root).as_posix()
-            for path in home.rglob("*")
-            if not path.is_dir() and not any(map(_is_junk, path.relative_to(home).parts))
-        ]
-        if not files:
+        paths = list(_below(home))
+        if not paths:
             raise BadDataset(f"{home} holds no film: both classes need films in {folder}")
-        found += [(file, label) for file in files]
+        found += [(path.relative_to(root).as_posix(), label) for path in paths]
     return sorted(found)
+
+
+def _below(home: Path) -> Iterator[Path]:
+    """Every file of a class folder but junk. Raises BadDataset on a folder whose films would be overlooked."""
+
+    def cannot(error: OSError) -> None:
+        raise BadDataset(
+            f"{error.filename} cannot be listed ({error.strerror}); let the job's user read it, or its films are missed"
+        ) from error
+
+    for folder, inside, files in os.walk(home, onerror=cannot):
+        inside[:] = [name for name in inside if not _is_junk(name)]
+        for link in (Path(folder, name) for name in inside):
+            if link.is_symlink():
+                raise BadDataset(f"{link} is a link to a folder, which is not followed; put the films themselves there")
+        yield from (Path(folder, name) for name in files if not _is_junk(name))
 
 
 def _is_junk(name: str) -> bool:
@@ -133,15 +156,16 @@ def _refuse_strays(folder: Path, expected: Collection[str]) -> None:
         )
 
 
-def read_films(root: Path, stop: Stop) -> Films:
-    """The films of one folder that holds NORMAL/ and PNEUMONIA/ (and perhaps patients.csv).
+def read_films(root: Path, stop: Stop) -> tuple[Films, dict[str, str]]:
+    """The films of one folder that holds NORMAL/ and PNEUMONIA/, and {film: patient} of its patients.csv if it has one.
 
     Raises BadDataset, BadPatientList.
     """
     if not root.is_dir():
         raise BadDataset(f"{root} is missing: name a folder that holds NORMAL/ and PNEUMONIA/")
     entries = _entries(root, root, PATIENT_LIST)
-    return _read_split(root, "", entries, _listed_patients(root, entries), stop)
+    listed = _listed_patients(root, entries)
+    return _read_split(root, "", entries, listed, stop), listed
 
 
 def _listed_patients(root: Path, entries: list[tuple[str, int]]) -> dict[str, str]:
@@ -182,7 +206,7 @@ def read_dataset(root: Path, stop: Stop) -> Dataset:
                 f"no patient of {root / 'train'} falls into the {name} bucket ({len(set(train.patients))} patients, it "
                 "gets about one in 13); add films of more patients"
             )
-    return Dataset(root, train, films["test"], rows, digest_of(*films.values()), listed)
+    return Dataset(root, train, films["test"], rows, digest_of(listed, *films.values()), listed)
 
 
 def _read_split(root: Path, split: str, entries: list[tuple[str, int]], listed: dict[str, str], stop: Stop) -> Films:
@@ -218,9 +242,13 @@ def _read_split(root: Path, split: str, entries: list[tuple[str, int]], listed: 
     return Films(files, pixels, labels, with_twins(ids, digests), digests, saturations)
 
 
-def digest_of(*splits: Films) -> str:
-    """sha256 over every path and every file's sha256: the same data, wherever it lies, has the same digest."""
+def digest_of(listed: Mapping[str, str], *splits: Films) -> str:
+    """sha256 over every path, every file's sha256 and every row of patients.csv (it decides the buckets).
+
+    The same data, wherever it lies, has the same digest.
+    """
     lines = [f"{file} {digest}" for films in splits for file, digest in zip(films.files, films.digests, strict=True)]
+    lines += [f"{file} belongs to {patient}" for file, patient in sorted(listed.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

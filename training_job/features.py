@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from training_job import files
 from training_job.console import progress
 from training_job.litert import Signature
 from training_job.stop import Stop
@@ -139,13 +140,14 @@ def compute(trunk: Trunk, films: np.ndarray, cache: Path, label: str, stop: Stop
 
 def _create(path: Path, shape: tuple[int, ...], kept_in: str) -> None:
     """A new file whose every byte has its place on disk: a page of a sparse file that finds none ends in SIGBUS."""
-    np.lib.format.open_memmap(path, "w+", dtype=kept_in, shape=shape)
-    try:
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        path.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with files.naming(path):
+        try:
+            np.lib.format.open_memmap(path, "w+", dtype=kept_in, shape=shape)
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _found(mark: Path, data: Path, shape: tuple[int, ...], kept_in: str) -> tuple[int, float]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training_job import augment, champion, package, validation
+from training_job import augment, champion, files, package, validation
 from training_job.console import Clock, say
 from training_job.container import Container
 from training_job.dataset import Dataset, read_dataset, summary
@@ -56,7 +56,7 @@ class Job:
             say(summary(dataset))
             report = validation.validate(dataset)
             say(validation.describe(report))
-            package.write(self.container.output / "data" / "dataset_report.json", package.json_text(report))
+            files.write(self.container.output / "data" / "dataset_report.json", package.json_text(report))
         learned, served = self._learn_and_export(dataset, weights, devices)
         from training_job.results import Results
 

@@ -11,7 +11,6 @@ import importlib
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -66,14 +65,18 @@ def golden(engine: Engine, pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def predictions(films: Films, scored: Scored) -> str:
-    """predictions.csv: one row per test film, full precision, so that every figure can be computed again."""
+def predictions(films: Films, scored: Scored, part: Sequence[str] | None = None) -> str:
+    """predictions.csv: one row per film, full precision, so that every figure can be computed again.
+
+    `part`: what each film was used for, a last column where films of several uses stand in one file.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(PREDICTION_COLUMNS)
+    writer.writerow([*PREDICTION_COLUMNS, *(["part"] if part else [])])
     rows = zip(films.files, films.labels, scored.probabilities, scored.distances, scored.statuses, strict=True)
-    for file, label, probability, distance, status in rows:
-        writer.writerow([file, CLASSES[label], f"{probability:.7g}", f"{distance:.7g}", status])
+    for number, (file, label, probability, distance, status) in enumerate(rows):
+        used = [part[number]] if part else []
+        writer.writerow([file, CLASSES[label], f"{probability:.7g}", f"{distance:.7g}", status, *used])
     return text.getvalue()
 
 
@@ -90,14 +93,6 @@ def plain(value: Any) -> Any:
 
 def json_text(document: Any) -> str:
     return json.dumps(plain(document), indent=2, sort_keys=True) + "\n"
-
-
-def write(path: Path, content: bytes | str) -> None:
-    """Write whole or not at all; parents are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, path)
 
 
 def versions() -> dict[str, str]:

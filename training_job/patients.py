@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
@@ -67,7 +68,11 @@ def read_patient_list(path: Path, films: Collection[str]) -> dict[str, str]:
     """
     patients: dict[str, str] = {}
     strangers: list[str] = []
-    with path.open(newline="", encoding="utf-8-sig") as lines:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadPatientList(f"{path} is not UTF-8 ({error.reason}); save it as CSV UTF-8") from error
+    with io.StringIO(text, newline="") as lines:
         reader = csv.DictReader(lines)
         if reader.fieldnames is None or not {"file", "patient"} <= set(reader.fieldnames):
             raise BadPatientList(f"{path} needs a header with the columns file and patient; it has {reader.fieldnames}")
@@ -80,6 +85,8 @@ def read_patient_list(path: Path, films: Collection[str]) -> dict[str, str]:
             patients[file] = patient
             if file not in films:
                 strangers.append(f"line {number}: {file}")
+    if not patients:
+        raise BadPatientList(f"{path} has a header and no row; list the films, or take the file away")
     if strangers:
         raise BadPatientList(
             f"{path}: {len(strangers)} of its rows name no film; give each film's path relative to the dataset folder, "

@@ -80,17 +80,13 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> str:
     return svg(draw)
 
 
-def risk_coverage(labels: np.ndarray, probabilities: np.ndarray, cut: float, ok: np.ndarray) -> str:
-    """Error among the most confident share of films, and where the verdict's own abstention lies."""
+def risk_coverage(curve: dict[str, Any], answered: float, accuracy: float | None) -> str:
+    """scores.risk_coverage's curve, and where the verdict's own abstention lies; accuracy None: nothing answered."""
 
     def draw(axes: Axes) -> None:
-        positive = probabilities >= cut
-        wrong = positive != (labels == 1)
-        order = np.argsort(-np.where(positive, probabilities, 1 - probabilities), kind="stable")
-        covered = np.arange(1, len(labels) + 1)
-        axes.plot(covered / len(labels), np.cumsum(wrong[order]) / covered, color=ACCENT, label="by confidence")
-        if ok.any():
-            axes.plot(ok.mean(), wrong[ok].mean(), "o", color=INK, label="answered (status ok)")
+        axes.plot(curve["coverage"], curve["risk"], color=ACCENT, label=f"by confidence (area {curve['aurc']:.3f})")
+        if accuracy is not None:
+            axes.plot(answered, 1 - accuracy, "o", color=INK, label="answered (status ok)")
         axes.set(xlabel="share of films answered", ylabel="share of wrong answers", xlim=(0, 1.02), ylim=(0, None))
         axes.legend(loc="upper left", frameon=False)
 

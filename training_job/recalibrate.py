@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import shutil
+import math
 import sys
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,33 +20,44 @@ import numpy as np
 from scipy.special import expit, logit
 
 from cxr.bundle import Bundle, BundleError, read_bundle
-from cxr.engine import Engine
+from cxr.engine import Engine, EngineError
 from cxr.verdict import Limits
-from training_job import calibrate, export, package, scores
+from training_job import calibrate, export, files, package, scores, validation
 from training_job.console import say
 from training_job.container import explain
 from training_job.dataset import CLASSES, BadDataset, Films, digest_of, read_films
 from training_job.litert import cores
 from training_job.patients import BadPatientList
-from training_job.serving import SAMPLE_TOLERANCE, Scored, quantiles_of, score_films, scored
+from training_job.serving import SAMPLE_TOLERANCE, Scored, quantiles_of, score_films, scored, shortages
 from training_job.stop import Stop, Stopped
 
 PARTS = ("tune", "calibrate", "check")
 COPIED = ("model.tflite", "model.keras")
+FILES = ("model.tflite", "model.keras", "golden.npz", "metrics.json", "predictions.csv", "recalibration.html")
+ROOM, RIGHTS = "free some there, or name another --output", "let this user read --data and write to --output"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Old and new limits, and both on the same films that set neither."""
+    """Old and new limits, and both on the films of the check part, which set neither.
+
+    factor: of the graph's temperature. parts: what each film was used for. counts: films per part and class.
+    calibrated: patients per class behind the quantiles. scored: all films by the new limits. notes: what to be told of.
+    """
 
     before: dict[str, Any]
     after: dict[str, Any]
+    old: Limits
     limits: Limits
     factor: float
+    parts: list[str]
     counts: dict[str, dict[str, int]]
+    calibrated: dict[str, int]
+    scored: Scored
+    notes: list[str]
 
 
-def parts(films: Films) -> dict[str, np.ndarray]:
+def parts(films: Films, alpha: float) -> dict[str, np.ndarray]:
     """Rows per part, by patient. Raises BadDataset when a part lacks a class."""
 
     def part(patient: str) -> str:
@@ -57,17 +69,29 @@ def parts(films: Films) -> dict[str, np.ndarray]:
         for label, of_class in enumerate(CLASSES):
             if not (films.labels[picked] == label).any():
                 raise BadDataset(
-                    f"no {of_class} patient falls into the {name} third of {len(films)} films; give at least some 30 "
-                    "patients per class"
+                    f"no {of_class} patient falls into the {name} third of {len(films)} films; give at least "
+                    f"{patients_wanted(alpha)} patients per class (alpha {alpha} needs "
+                    f"{calibrate.patients_needed(alpha)} of each in a third)"
                 )
     return rows
 
 
-def recalibrated(scores_now: Scored, films: Films, old: Limits, alpha: float, floor: float) -> Outcome:
-    """New limits from the served file's own outputs on all films. `factor` multiplies the graph's temperature."""
-    rows = parts(films)
+def patients_wanted(alpha: float) -> int:
+    """Patients per class that leave enough for alpha in a third, with a margin for the luck of the cut."""
+    return math.ceil(1.3 * len(PARTS) * calibrate.patients_needed(alpha))
+
+
+def recalibrated(
+    scores_now: Scored, films: Films, old: Limits, temperature: float, alpha: float, floor: float
+) -> Outcome:
+    """New limits from the served file's own outputs on all films; `temperature` is its graph's.
+
+    The product of both temperatures stays in calibrate.TEMPERATURE_RANGE, however often a bundle is recalibrated.
+    """
+    rows = parts(films, alpha)
     logits = logit(np.clip(scores_now.probabilities, 1e-7, 1 - 1e-7))
-    factor = calibrate.temperature(logits[rows["tune"]], films.labels[rows["tune"]])
+    low, high = (bound / temperature for bound in calibrate.TEMPERATURE_RANGE)
+    factor = calibrate.temperature(logits[rows["tune"]], films.labels[rows["tune"]], (low, high))
     probabilities = expit(logits / factor)
     cut = calibrate.threshold(probabilities[rows["tune"]], films.labels[rows["tune"]], floor)
     part = films.take(rows["calibrate"])
@@ -81,18 +105,36 @@ def recalibrated(scores_now: Scored, films: Films, old: Limits, alpha: float, fl
         alpha=alpha,
         ood_limit=calibrate.ood_limit(scores_now.distances[rows["calibrate"]]),
     )
-    check = films.take(rows["check"])
-    distances = scores_now.distances[rows["check"]]
-    before = _table(check, scores_now.probabilities[rows["check"]], distances, old)
-    after = _table(check, probabilities[rows["check"]], distances, limits)
+    judged = scored(probabilities, scores_now.distances, films.saturations, limits)
+    check = rows["check"]
+    before = _table(films, scores_now, check, old)
+    after = _table(films, judged, check, limits)
+    calibrated = dict(zip(CLASSES, (len(normal), len(ill)), strict=True))
+    notes = shortages(limits, calibrated, len(rows["calibrate"]))
+    if not low * 1.01 < factor < high / 1.01:
+        notes.append(
+            f"the temperature ran to its bound ({temperature * factor:.3g}): the tune third is too small or too easily "
+            "told apart to say how certain the model may be; give more films"
+        )
+    notes += [
+        f"{name} on the check third got worse, {before[key]['value']:.3f} before and {after[key]['value']:.3f} after: "
+        "keep the old bundle, or give more films"
+        for name, key in (("the calibration error (ECE)", "ece"), ("the Brier score", "brier"))
+        if after[key]["value"] > before[key]["value"]
+    ]
+    used = np.empty(len(films), object)
+    for name, picked in rows.items():
+        used[picked] = name
     counts = {name: films.take(picked).counts() for name, picked in rows.items()}
-    return Outcome(before, after, limits, factor, counts)
+    return Outcome(before, after, old, limits, factor, used.tolist(), counts, calibrated, judged, notes)
 
 
-def _table(films: Films, probabilities: np.ndarray, distances: np.ndarray, limits: Limits) -> dict[str, Any]:
-    judged = scored(probabilities, distances, films.saturations, limits)
+def _table(films: Films, judged: Scored, rows: np.ndarray, limits: Limits) -> dict[str, Any]:
+    """The figures of some films."""
+    part = films.take(rows)
+    statuses = [judged.statuses[row] for row in rows]
     return scores.evaluate(
-        films.labels, probabilities, judged.statuses, films.patients, limits.threshold, quantiles_of(limits)
+        part.labels, judged.probabilities[rows], statuses, part.patients, limits.threshold, quantiles_of(limits)
     )
 
 
@@ -113,25 +155,44 @@ def new_name(bundle: Bundle) -> str:
 
 
 def run(bundle_folder: Path, data: Path, output: Path, alpha: float | None, floor: float, stop: Stop) -> Outcome:
-    """Evaluate, recalibrate, write the new bundle and its before/after report into `output`."""
+    """Evaluate, recalibrate, write the new bundle and its before/after report into `output`, which appears whole.
+
+    Raises BundleError, EngineError, BadDataset, BadPatientList, BrokenExport, OSError, Stopped.
+    """
     bundle = read_bundle(bundle_folder, COPIED)
-    old, films = Limits.from_bundle(bundle), read_films(data, stop)
-    engine = Engine(bundle_folder / "model.tflite", threads=cores())
-    now = score_films(engine, films.pixels, films.saturations, old, f"films of {data.name}", stop)
-    outcome = recalibrated(now, films, old, alpha or old.alpha, floor)
-    output.mkdir(parents=True, exist_ok=True)
+    old = Limits.from_bundle(bundle)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
+        films, listed = read_films(data, stop)
+        validation.refuse_two_labels(films)
+        parts(films, alpha or old.alpha)
+        engine = Engine(bundle_folder / "model.tflite", threads=cores())
+        now = score_films(engine, films.pixels, films.saturations, old, f"films of {data.name}", stop)
+        outcome = recalibrated(now, films, old, bundle.temperature, alpha or old.alpha, floor)
+        made = Path(scratch) / "bundle"
+        made.mkdir()
+        _write(made, bundle_folder, bundle, outcome, films, now, data.name)
+        _write_manifest(made, bundle, outcome, digest_of(listed, films))
+        made.replace(output)
+    return outcome
+
+
+def _write(
+    output: Path, bundle_folder: Path, bundle: Bundle, outcome: Outcome, films: Films, now: Scored, name: str
+) -> None:
+    """Every file of the new bundle but its manifest."""
     model, tflite = rescaled_model(bundle_folder, bundle, outcome.factor)
     new = Engine(tflite, threads=cores())
     _verify(new, films, now, outcome)
     card = package.card(new_name(bundle), outcome.limits)
-    package.write(output / "model.tflite", export.with_card(tflite, card))
-    model.save(output / "model.keras")
-    package.write(output / "golden.npz", package.golden(new, films.pixels))
-    metrics = {"test": outcome.after, "before": outcome.before, "counts": outcome.counts}
-    package.write(output / "metrics.json", package.json_text(metrics))
-    package.write(output / "recalibration.html", _report(bundle, outcome, data.name))
-    _write_manifest(output, bundle, outcome, films)
-    return outcome
+    files.write(output / "model.tflite", export.with_card(tflite, card))
+    with files.naming(output / "model.keras"):
+        model.save(output / "model.keras")
+    files.write(output / "golden.npz", package.golden(new, films.pixels))
+    metrics = {"test": outcome.after, "before": outcome.before, "counts": outcome.counts, "notes": outcome.notes}
+    files.write(output / "metrics.json", package.json_text(metrics))
+    files.write(output / "predictions.csv", package.predictions(films, outcome.scored, outcome.parts))
+    files.write(output / "recalibration.html", _report(bundle, outcome, name))
 
 
 def _verify(engine: Engine, films: Films, before: Scored, outcome: Outcome) -> None:
@@ -152,12 +213,11 @@ def _report(bundle: Bundle, outcome: Outcome, name: str) -> str:
     return environment().get_template("recalibration.html").render(bundle=bundle, outcome=outcome, data=name)
 
 
-def _write_manifest(output: Path, bundle: Bundle, outcome: Outcome, films: Films) -> None:
-    limits, counts = outcome.limits, outcome.counts["calibrate"]
-    files = ("model.tflite", "model.keras", "golden.npz", "metrics.json", "recalibration.html")
+def _write_manifest(output: Path, bundle: Bundle, outcome: Outcome, digest: str) -> None:
+    limits = outcome.limits
     renewed = package.manifest(
         output,
-        files,
+        FILES,
         name=new_name(bundle),
         head=bundle.head,
         weights=bundle.weights,
@@ -165,14 +225,18 @@ def _write_manifest(output: Path, bundle: Bundle, outcome: Outcome, films: Films
         precision=bundle.precision,
         temperature=bundle.temperature * outcome.factor,
         threshold=limits.threshold,
-        conformal={"alpha": limits.alpha, "quantile": quantiles_of(limits), "n": counts},
-        ood={"limit": limits.ood_limit, "percentile": calibrate.OOD_PERCENTILE, "n": sum(counts.values())},
+        conformal={"alpha": limits.alpha, "quantile": quantiles_of(limits), "n": outcome.calibrated},
+        ood={
+            "limit": limits.ood_limit,
+            "percentile": calibrate.OOD_PERCENTILE,
+            "n": sum(outcome.counts["calibrate"].values()),
+        },
         low_confidence=limits.low_confidence,
         metrics={"test": outcome.after},
-        dataset={"digest": digest_of(films), "counts": outcome.counts},
+        dataset={"digest": digest, "counts": outcome.counts},
         seed=bundle.seed,
     )
-    package.write(output / "bundle.json", renewed.to_json())
+    files.write(output / "bundle.json", renewed.to_json())
 
 
 def _cell(table: Any, path: tuple[str, ...]) -> str:
@@ -213,18 +277,20 @@ def main(arguments: list[str]) -> int:
         parser.error(f"--alpha {chosen.alpha} is outside 0.001 to 0.5")
     if not 0 <= chosen.sensitivity_floor <= 1:
         parser.error(f"--sensitivity-floor {chosen.sensitivity_floor} is outside 0 to 1")
-    output = chosen.output or chosen.bundle.with_name(chosen.bundle.name + "-recalibrated")
-    if output.exists() and any(output.iterdir()):
-        parser.error(f"{output} is not empty; name another --output, nothing is overwritten")
+    bundle, data = chosen.bundle.resolve(), chosen.data.resolve()
+    output = (chosen.output or bundle.with_name(bundle.name + "-recalibrated")).resolve()
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        parser.error(f"{output} is there and no empty folder; name another --output, nothing is overwritten")
     try:
-        outcome = run(chosen.bundle, chosen.data, output, chosen.alpha, chosen.sensitivity_floor, Stop().install())
+        outcome = run(bundle, data, output, chosen.alpha, chosen.sensitivity_floor, Stop().install())
     except Stopped:
-        shutil.rmtree(output, ignore_errors=True)
         return 130
-    except (BundleError, BadDataset, BadPatientList, export.BrokenExport, OSError) as error:
-        print(explain(error), file=sys.stderr)
+    except (BundleError, EngineError, BadDataset, BadPatientList, export.BrokenExport, OSError) as error:
+        print(explain(error, ROOM, RIGHTS), file=sys.stderr)
         return 1
     say(describe(outcome))
+    for note in outcome.notes:
+        say(f"note: {note}")
     say(f"on {outcome.after['n']} films that set nothing; new bundle and recalibration.html in {output}")
     return 0
 

@@ -39,7 +39,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters.update(percent=percent, interval=interval, number=number)
+    env.filters.update(percent=percent, interval=interval, number=number, covered=covered)
     return env
 
 
@@ -60,10 +60,15 @@ def interval(figure: dict[str, Any], share: bool = True) -> str:
     return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
+def covered(sets: dict[str, Any]) -> str:
+    """How often the conformal sets of a class hold the truth, with its interval."""
+    return interval({"value": sets["coverage"], "low": sets["low"], "high": sets["high"]})
+
+
 def render(results: Results, metrics: dict[str, Any], scored: Scored, engine: Engine) -> str:
     """The page as text."""
     labels, probabilities = results.dataset.test.labels, scored.probabilities
-    limits, ok = results.limits, np.asarray(scored.statuses) == "ok"
+    limits, test = results.limits, metrics["test"]
     calibration = results.served.calibration
     calibrate = calibration.apply(
         results.served.raw["calibrate"], results.dataset.bucket("calibrate").saturations
@@ -72,7 +77,10 @@ def render(results: Results, metrics: dict[str, Any], scored: Scored, engine: En
         ("ROC", plots.roc(labels, probabilities, limits.threshold)),
         ("Precision and recall", plots.precision_recall(labels, probabilities)),
         ("Reliability", plots.reliability(labels, probabilities)),
-        ("Risk and coverage", plots.risk_coverage(labels, probabilities, limits.threshold, ok)),
+        (
+            "Risk and coverage",
+            plots.risk_coverage(metrics["risk_coverage"], test["coverage"]["ok"], test["accuracy_on_ok"]["value"]),
+        ),
         ("Distance", plots.distances({"calibrate": calibrate, "test": scored.distances}, limits.ood_limit)),
         ("Training", plots.history(results.histories)),
     ]
@@ -95,9 +103,20 @@ def facts(results: Results) -> dict[str, Any]:
         "limits": limits,
         "calibration_counts": results.served.calibration.counts,
         "counts": results.dataset.counts(),
+        "prevalence": prevalence(results.dataset.counts()),
         "digest": results.dataset.digest,
         "classes": CLASSES,
     }
+
+
+def prevalence(counts: dict[str, dict[str, int]]) -> dict[str, float]:
+    """The share of PNEUMONIA in the folders train/ (all buckets) and test/."""
+    totals: dict[str, list[int]] = {"train": [0, 0], "test": [0, 0]}
+    for bucket, of_class in counts.items():
+        total = totals["test" if bucket == "test" else "train"]
+        total[0] += of_class["PNEUMONIA"]
+        total[1] += sum(of_class.values())
+    return {folder: ill / films for folder, (ill, films) in totals.items()}
 
 
 def gallery(results: Results, scored: Scored, engine: Engine) -> list[dict[str, Any]]:

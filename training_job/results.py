@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxr.engine import Engine
-from training_job import calibrate, champion, export, package, scores
+from training_job import calibrate, champion, export, files, package, scores
 from training_job.console import say
 from training_job.dataset import Dataset, Films
 from training_job.litert import cores
 from training_job.metric_definitions import FINAL
 from training_job.network import Network, served_graph
-from training_job.serving import Scored, Served, quantiles_of, score_films
+from training_job.serving import Scored, Served, quantiles_of, score_films, shortages
 
 if TYPE_CHECKING:
     from training_job.job import Job
@@ -51,17 +51,17 @@ class Results:
             test = self.dataset.test
             scored = score_films(engine, test.pixels, test.saturations, self.limits, "test films", self.job.stop)
             metrics = self._metrics(scored)
-        package.write(folder / "model.tflite", model)
+        files.write(folder / "model.tflite", model)
         self._write_keras(folder)
-        package.write(folder / "golden.npz", package.golden(engine, self.dataset.bucket("calibrate").pixels))
-        package.write(folder / "predictions.csv", package.predictions(test, scored))
+        files.write(folder / "golden.npz", package.golden(engine, self.dataset.bucket("calibrate").pixels))
+        files.write(folder / "predictions.csv", package.predictions(test, scored))
         from training_job import model_card, report
 
         page = report.render(self, metrics, scored, engine)
         metrics["seconds"] = self.job.clock.total()
-        package.write(folder / "metrics.json", package.json_text(metrics))
-        package.write(folder / "report.html", page)
-        package.write(folder / "model_card.md", model_card.render(self, metrics))
+        files.write(folder / "metrics.json", package.json_text(metrics))
+        files.write(folder / "report.html", page)
+        files.write(folder / "model_card.md", model_card.render(self, metrics))
         self._write_manifest(folder, metrics)
         self._announce(metrics)
         return metrics
@@ -70,9 +70,9 @@ class Results:
         calibration = self.served.calibration
         held_out = {}
         for name in ("tune", "calibrate"):
-            films = self.dataset.bucket(name)
-            held_out[name] = (films, calibration.apply(self.served.raw[name], films.saturations))
-        films, scored = held_out["calibrate"]
+            of_bucket = self.dataset.bucket(name)
+            held_out[name] = (of_bucket, calibration.apply(self.served.raw[name], of_bucket.saturations))
+        calibrated, scored = held_out["calibrate"]
         folder = self.job.container.channel("champion")
         return {
             "test": self._table(self.dataset.test, test),
@@ -84,37 +84,32 @@ class Results:
                     "counts": np.histogram(scored.probabilities, HISTOGRAM_EDGES)[0].tolist(),
                 },
                 "ood_distance": {"mean": float(scored.distances.mean()), "std": float(scored.distances.std())},
-                "status_shares": {name: scored.statuses.count(name) / len(films) for name in scores.STATUSES},
-                "n": len(films),
+                "status_shares": {name: scored.statuses.count(name) / len(calibrated) for name in scores.STATUSES},
+                "n": len(calibrated),
             },
+            "risk_coverage": scores.risk_coverage(self.dataset.test.labels, test.probabilities, self.limits.threshold),
             "champion": None
             if folder is None
             else champion.compare(folder, self.dataset.test, test, self.limits.threshold, self.job.stop),
             "history": self.histories,
-            "notes": self._notes(),
+            "notes": self._notes(test),
         }
 
-    def _table(self, films: Films, scored: Scored) -> dict[str, Any]:
+    def _table(self, split: Films, scored: Scored) -> dict[str, Any]:
         return scores.evaluate(
-            films.labels,
+            split.labels,
             scored.probabilities,
             scored.statuses,
-            films.patients,
+            split.patients,
             self.limits.threshold,
             quantiles_of(self.limits),
         )
 
-    def _notes(self) -> list[str]:
-        """What few films cost, in words."""
-        notes = []
-        needed = int(np.ceil(1 / self.limits.alpha - 1))
-        for name, quantile in quantiles_of(self.limits).items():
-            if quantile is None:
-                n = self.served.calibration.counts[name]
-                notes.append(
-                    f"{name}: {n} calibration patients are too few for alpha {self.limits.alpha} (needs {needed}); the "
-                    "class is never excluded, so the other class is never answered automatically"
-                )
+    def _notes(self, test: Scored) -> list[str]:
+        """What few films and other choices cost, in words."""
+        notes = shortages(self.limits, self.served.calibration.counts, self.served.calibration.n_ood)
+        if scores.auroc(self.dataset.test.labels, test.probabilities) == 1.0:
+            notes.append("AUROC is 1 on these test films: its bootstrap interval cannot show how uncertain that is")
         best = {phase: min(epoch["tune"] for epoch in epochs) for phase, epochs in self.histories.items()}
         if best.get("fine_tune", 0.0) > best["head"]:
             notes.append(
@@ -129,7 +124,7 @@ class Results:
         calibration = self.served.calibration
         graph = served_graph(self.network, calibration.temperature, calibration.mean, calibration.whitening)
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch, files.naming(folder / "model.keras"):
             graph.save(Path(scratch) / "model.keras")
             (Path(scratch) / "model.keras").replace(folder / "model.keras")
 
@@ -156,7 +151,7 @@ class Results:
             dataset={"digest": self.dataset.digest, "counts": self.dataset.counts()},
             seed=settings.seed,
         )
-        package.write(folder / "bundle.json", bundle.to_json())
+        files.write(folder / "bundle.json", bundle.to_json())
 
     def _announce(self, metrics: dict[str, Any]) -> None:
         test = metrics["test"]

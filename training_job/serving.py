@@ -33,6 +33,9 @@ MAX_AUROC_DROP, MAX_LABEL_FLIPS, MAX_STATUS_FLIPS = 0.002, 0.005, 0.005
 MIN_TUNE_FILMS = 200
 # Enough for mean and shrunk covariance in 512 dimensions when the films themselves must be run again.
 COVARIANCE_FILMS = 2000
+# Below, the interpolated 99th percentile is hardly more than the largest of them (30 films: 3.5 % of fresh ones lie
+# beyond it, 400: 1.2 %, by simulation).
+OOD_FILMS = 100
 SAMPLE = 8
 # Between two kernels' roundings: a step of an int8 activation here and there.
 SAMPLE_TOLERANCE = 0.02
@@ -120,6 +123,24 @@ def calibration(raw: dict[str, Raw], dataset: Dataset, settings: Hyperparameters
     )
     counts = {name: len(rows) for name, rows in of_class.items()}
     return Calibration(temperature, mean, whitening, limits, counts, len(distances))
+
+
+def shortages(limits: Limits, patients: dict[str, int], n_ood: int) -> list[str]:
+    """What too few films cost, in words. patients: behind each class's quantile; n_ood: films behind the limit."""
+    notes = []
+    for name, quantile in quantiles_of(limits).items():
+        if quantile is None:
+            notes.append(
+                f"{name}: {patients[name]} calibration patients are too few for alpha {limits.alpha} (needs "
+                f"{calibrate.patients_needed(limits.alpha)}); the class is never excluded, so the other class is never "
+                "answered automatically"
+            )
+    if n_ood < OOD_FILMS:
+        notes.append(
+            f"the distance limit comes from {n_ood} films: of films like them, more than 1 % may be turned away as out "
+            f"of distribution (give {OOD_FILMS} or more)"
+        )
+    return notes
 
 
 def quantiles_of(limits: Limits) -> dict[str, float | None]:

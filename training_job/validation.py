@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from cxr.verdict import SATURATION_LIMIT
+from training_job.console import some
 from training_job.dataset import CLASSES, BadDataset, Dataset, Films
 from training_job.patients import patient_of
 
@@ -25,8 +27,8 @@ def validate(dataset: Dataset) -> dict[str, Any]:
     """The report (see `describe`). Raises BadDataset on what would be dishonest, naming the films."""
     train, test = dataset.train, dataset.test
     _refuse_shared_films(train, test)
-    _refuse_two_labels(train)
-    _refuse_two_labels(test)
+    refuse_two_labels(train)
+    refuse_two_labels(test)
     _refuse_shared_patients(dataset)
     pairs = near_duplicates(train, test)
     names = _unchecked_names(dataset)
@@ -39,7 +41,7 @@ def validate(dataset: Dataset) -> dict[str, Any]:
         "exact_duplicates": {"train": _groups(train), "test": _groups(test)},
         "near_duplicates": {name: {"count": len(found), "pairs": found[:SHOWN]} for name, found in pairs.items()},
         "shared_patient_names": {"count": len(names), "names": names[:SHOWN]},
-        "coloured": int((train.saturations > 0.025).sum() + (test.saturations > 0.025).sum()),
+        "coloured": len(_coloured(dataset)),
         "warnings": _warnings(dataset, pairs, names),
     }
 
@@ -58,11 +60,40 @@ def _warnings(dataset: Dataset, pairs: dict[str, list[list[str]]], names: list[s
             f"{len(pairs['across'])} near-duplicates between train/ and test/ (for example {one} and {other}, "
             f"correlation {correlation}); look at them, the test figures may flatter"
         )
+    labels = dict(zip(dataset.train.files, dataset.train.labels.tolist(), strict=True))
+    if torn := [pair for pair in pairs["train"] if labels[pair[0]] != labels[pair[1]]]:
+        warnings.append(
+            f"{len(torn)} near-duplicates in train/ have different labels; look which is right: {_named(torn)}"
+        )
+    buckets = {dataset.train.files[row]: name for name, rows in dataset.rows.items() for row in rows}
+    if leaks := [pair for pair in pairs["train"] if buckets[pair[0]] != buckets[pair[1]]]:
+        warnings.append(
+            f"{len(leaks)} near-duplicates lie in different buckets of train/, as if of different patients; list them "
+            f"in patients.csv: {_named(leaks)}"
+        )
+    if coloured := _coloured(dataset):
+        warnings.append(
+            f"{len(coloured)} films are coloured (saturation above {SATURATION_LIMIT}), which the service turns away; "
+            f"look at them: {some(coloured)}"
+        )
     for bucket, counts in dataset.counts().items():
         for name, count in counts.items():
             if count < 20:
                 warnings.append(f"only {count} {name} films in {bucket}: its figures and limits are coarse")
     return warnings
+
+
+def _named(pairs: list[list[Any]]) -> str:
+    return some([f"{one} and {other}" for one, other, _ in pairs])
+
+
+def _coloured(dataset: Dataset) -> list[str]:
+    return [
+        file
+        for films in (dataset.train, dataset.test)
+        for file, saturation in zip(films.files, films.saturations.tolist(), strict=True)
+        if saturation > SATURATION_LIMIT
+    ]
 
 
 def _refuse_shared_films(train: Films, test: Films) -> None:
@@ -75,7 +106,8 @@ def _refuse_shared_films(train: Films, test: Films) -> None:
         )
 
 
-def _refuse_two_labels(films: Films) -> None:
+def refuse_two_labels(films: Films) -> None:
+    """Raises BadDataset when byte-identical films have different labels."""
     seen: dict[str, tuple[str, int]] = {}
     for file, digest, label in zip(films.files, films.digests, films.labels.tolist(), strict=True):
         other, known = seen.setdefault(digest, (file, label))

@@ -144,7 +144,7 @@ def test_what_an_earlier_run_left_as_failure_is_forgotten(tmp_path: Path) -> Non
 def test_a_broken_champion_is_found_before_any_film_is_read(tmp_path: Path) -> None:
     """There is no dataset channel either."""
     (tmp_path / "input" / "data" / "champion").mkdir(parents=True)
-    with pytest.raises(BundleError, match="bundle.json"):
+    with pytest.raises(BundleError, match=r"bundle\.json"):
         Job(Container(tmp_path), Hyperparameters(weights="random"), Stop()).run()
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from PIL import Image
 
 from training_job import validation
 from training_job.dataset import BadDataset, read_dataset, read_films
-from training_job.patients import BadPatientList
+from training_job.patients import BadPatientList, bucket_of, patient_of
 from training_job.stop import Stop
 
 
@@ -51,6 +54,80 @@ def test_the_digest_depends_on_bytes_and_paths_and_on_nothing_else(dataset: Path
     assert read(dataset).digest != read(elsewhere).digest
 
 
+def test_a_patient_list_that_moves_films_between_buckets_is_another_dataset(dataset: Path) -> None:
+    digests = []
+    for patient in ("p1", "p2"):
+        file = first(dataset, "train/NORMAL").relative_to(dataset).as_posix()
+        (dataset / "patients.csv").write_text(f"file,patient\n{file},{patient}\n")
+        digests.append(read(dataset).digest)
+    assert len(set(digests)) == 2
+
+
+@pytest.mark.parametrize("name", ["Patients.csv", "patients.CSV", "patients.txt", "Test"])
+def test_what_is_nearly_called_as_one_of_ours_is_not_passed_over(dataset: Path, name: str) -> None:
+    (dataset / name).mkdir() if name == "Test" else (dataset / name).write_text("file,patient\n")
+    with pytest.raises(BadDataset, match=rf"{name} is not read: it must be called (patients\.csv|test)"):
+        read(dataset)
+
+
+def test_the_mark_of_a_corrected_version_may_lie_beside_its_films(dataset: Path) -> None:
+    (dataset / "complete.json").write_text("{}")
+    (dataset / "val").mkdir()
+    assert len(read(dataset).train) == 48
+
+
+def test_films_in_folders_below_their_class_are_read(dataset: Path) -> None:
+    inside = dataset / "train" / "NORMAL" / "part2"
+    inside.mkdir()
+    film = first(dataset, "train/NORMAL")
+    film.rename(inside / film.name)
+    assert len(read(dataset).train) == 48
+
+
+def test_a_linked_folder_whose_films_would_be_missed_is_refused(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (dataset / "train" / "NORMAL" / "more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadDataset, match="more is a link to a folder, which is not followed"):
+        read(dataset)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may list every folder: the system's answer is given here instead."""
+    closed = dataset / "train" / "NORMAL" / "part2"
+    closed.mkdir()
+    listed = os.scandir
+
+    def denied(path: str) -> Any:
+        if str(path) == str(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(BadDataset, match=r"part2 cannot be listed \(Permission denied\); let the job's user read it"):
+        read(dataset)
+
+
+def test_suspicious_films_are_named_in_the_warnings(dataset: Path) -> None:
+    """A film saved again under the other class, one under another patient's name, and a coloured one."""
+    twice, other = first(dataset, "train/NORMAL"), bucket_neighbour(dataset)
+    Image.open(twice).save(dataset / "train" / "PNEUMONIA" / "saved_again.png")
+    Image.open(first(dataset, "train/PNEUMONIA")).save(dataset / "train" / "PNEUMONIA" / other)
+    grey = np.asarray(Image.open(first(dataset, "test/NORMAL")).convert("L"))
+    colours = np.stack([grey, np.roll(grey, 60, axis=1), grey[::-1]], axis=-1)
+    Image.fromarray(colours).save(dataset / "test" / "NORMAL" / "photo.png")
+    report = validation.validate(read(dataset))
+    text = validation.describe(report)
+    assert "near-duplicates in train/ have different labels" in text and "PNEUMONIA/saved_again.png" in text
+    assert "lie in different buckets of train/" in text and f"PNEUMONIA/{other}" in text
+    assert report["coloured"] == 1 and "1 films are coloured" in text and "test/NORMAL/photo.png" in text
+
+
+def bucket_neighbour(dataset: Path) -> str:
+    """A file name of a patient in another bucket than the first PNEUMONIA film's."""
+    ours = bucket_of(patient_of(first(dataset, "train/PNEUMONIA").name))
+    return next(f"person{n}_virus_1.png" for n in range(10_000, 11_000) if bucket_of(f"person{n}") != ours)
+
+
 def test_junk_of_archivers_is_no_film(dataset: Path) -> None:
     (dataset / "train" / "NORMAL" / ".DS_Store").write_bytes(b"x")
     (dataset / "train" / "NORMAL" / "._IM-1.jpeg").write_bytes(b"x")
@@ -78,7 +155,8 @@ def test_films_for_recalibration_may_come_with_a_patient_list_and_nothing_else(d
     folder = dataset / "test"
     name = first(dataset, "test/NORMAL").name
     (folder / "patients.csv").write_text(f"file,patient\nNORMAL/{name},p1\n")
-    assert "p1" in read_films(folder, Stop()).patients
+    films, listed = read_films(folder, Stop())
+    assert "p1" in films.patients and listed == {f"NORMAL/{name}": "p1"}
     (folder / "loose.png").write_bytes(b"x")
     with pytest.raises(BadDataset, match=r"only NORMAL, PNEUMONIA, patients.csv are read .*loose.png"):
         read_films(folder, Stop())

@@ -60,6 +60,20 @@ def test_a_bad_patient_list_is_refused_with_its_line(tmp_path: Path, text: str, 
         read_patient_list(path, {"x.jpeg"})
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_patient_list_in_another_encoding_says_how_to_save_it(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text("file,patient\nMüller.jpeg,1\n", encoding=encoding)
+    with pytest.raises(BadPatientList, match=r"patients\.csv is not UTF-8 .*save it as CSV UTF-8"):
+        read_patient_list(path, {"Müller.jpeg"})
+
+
+def test_a_patient_list_without_a_row_would_check_nothing(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("file,patient\n")
+    with pytest.raises(BadPatientList, match="a header and no row"):
+        read_patient_list(tmp_path / "patients.csv", {"x.jpeg"})
+
+
 def test_ten_of_many_rows_that_name_no_film_are_named_and_the_rest_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     path.write_text("file,patient\n" + "".join(f"C:/films/{n}.jpeg,{n}\n" for n in range(25)))

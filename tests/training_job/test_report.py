@@ -32,6 +32,7 @@ def told() -> dict[str, Any]:
             "limits": SimpleNamespace(alpha=0.05, threshold=0.5),
             "calibration_counts": counts,
             "counts": {"train": counts},
+            "prevalence": {"train": 0.5, "test": 0.25},
             "digest": "d" * 64,
             "classes": CLASSES,
         },
@@ -49,7 +50,19 @@ def test_the_model_card_has_a_row_of_set_sizes_and_errors_per_class(told: dict[s
     normal, pneumonia = re.findall(r"^\| (?:NORMAL|PNEUMONIA) \|.*$", card, re.M)
     assert [cell.split(" (")[0].strip() for cell in normal.split("|")[2:6]] == ["100.0 %", "0.0 %", "0.0 %", "25.0 %"]
     assert "| 0.0 % (0.0 to 49.0) |" in pneumonia
+    assert "Pneumonia is 50 % of these train films and 25 % of these test films" in card
+    assert "Answered automatically: 100.0 % (67.6 to 100.0) of the films" in card
+    assert "hold the true class for 75.0 % (30.1 to 95.4) of normal" in card
     assert "the wrong class alone |\n|---|---|---|---|---|\n| NORMAL |" in card and "|\n\n## How it was chosen" in card
+
+
+def test_prevalence_is_that_of_the_folders_not_of_the_buckets() -> None:
+    counts = {
+        "train": {"NORMAL": 1, "PNEUMONIA": 5},
+        "tune": {"NORMAL": 2, "PNEUMONIA": 0},
+        "test": {"NORMAL": 3, "PNEUMONIA": 1},
+    }
+    assert report.prevalence(counts) == {"train": 5 / 8, "test": 1 / 4}
 
 
 def test_the_report_has_them_beside_the_coverage(told: dict[str, Any]) -> None:
