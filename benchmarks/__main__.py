@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from benchmarks.record import BUILD
@@ -34,7 +35,12 @@ def main(argv: list[str]) -> int:
     for name in wanted:
         started = time.monotonic()
         print(f"== {name}", flush=True)
-        if importlib.import_module(f"benchmarks.{name}").main([]):
+        try:
+            code = importlib.import_module(f"benchmarks.{name}").main([])
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        if code:
             failed.append(name)
         print(f"== {name}: {time.monotonic() - started:.0f} s", flush=True)
     print(f"results in {BUILD}" + (f"; failed: {', '.join(failed)}" if failed else ""))

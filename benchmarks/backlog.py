@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import ROOT, peak_rss_mib, record
+from benchmarks.record import ROOT, record
+from training_job.memory import peak_mib
 
 KEYS = 100_000
 ANSWERED = 0.6  # share of the uploads that have a result
@@ -33,7 +34,7 @@ def work(queue_url: str) -> dict[str, Any]:
 
     s3, sqs = boto3.client("s3"), boto3.client("sqs")
     seconds: dict[str, float] = {}
-    before = peak_rss_mib()
+    before = peak_mib()
     started = time.perf_counter()
 
     def lap(name: str) -> None:
@@ -61,7 +62,7 @@ def work(queue_url: str) -> dict[str, Any]:
         "manifests": len(parts),
         "messages": messages,
         "seconds": seconds,
-        "memory_mib": {"imports": before, "peak": peak_rss_mib()},
+        "memory_mib": {"imports": before, "peak": peak_mib()},
     }
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import peak_rss_mib
+from training_job.memory import peak_mib
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRA = ROOT / "build" / "bench-engines"
@@ -96,7 +96,7 @@ def measure(name: str, folder: Path, threads: int, runs: int) -> dict[str, Any]:
     for _ in range(WARM_UP):
         answer(films[0])
     figures = timed(lambda: answer(films[0]), runs)
-    peak = peak_rss_mib()
+    peak = peak_mib()
     return {
         "load_ms": round((loaded - started) * 1000, 1),
         **figures,
@@ -149,7 +149,7 @@ def function(folder: Path, threads: int, runs: int) -> dict[str, Any]:
     }
     for step in steps.values():
         step()
-    return {"steps": {name: timed(step, runs) for name, step in steps.items()}, "peak_rss_mb": peak_rss_mib()}
+    return {"steps": {name: timed(step, runs) for name, step in steps.items()}, "peak_rss_mb": peak_mib()}
 
 
 def _handler(folder: Path, threads: int, data: bytes) -> Callable[[], None]:

@@ -53,12 +53,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def peak_rss_mib() -> float:
-    """Peak resident memory of this process in MiB; getrusage() would report the parent's where that was larger."""
-    status = Path("/proc/self/status").read_text()
-    return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1)
-
-
 def record(name: str, payload: dict[str, Any]) -> Path:
     """Write build/bench/<name>.json: `payload` with the machine and the time (UTC); return its path."""
     BUILD.mkdir(parents=True, exist_ok=True)

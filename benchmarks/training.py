@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.record import RESULTS, ROOT, machine, peak_rss_mib, record
+from benchmarks.record import RESULTS, ROOT, machine, record
 
 FILMS = 5216
 """Films of the Kermany train folder: what the costs are scaled to."""
@@ -28,6 +28,8 @@ TRAIN_FILMS = 4426
 EPOCHS = 10
 SAMPLE = 64
 ROUNDS = 3
+FORWARD_BATCHES = (16, 32, 64)
+"""Keras' best forward pass is sought among these, by predict() and as a graph."""
 MEMORY_CHILD = "--memory-child"
 AT_LEAST = {"speedup_keras": 8.0, "speedup_int8": 20.0, "feature_pass_of_best_forward": 0.9}
 AT_MOST = {"peak_memory_mib": 3e9 / 2**20}
@@ -58,7 +60,7 @@ def speeds(sample: int) -> dict[str, Any]:
     net = network.build(GAP, None, 256, seed=0)
     trunks = {engine: feature_trunk(net, ("embedding",), engine) for engine in ("keras", "int8")}
     model = net.trunk(("embedding",))
-    forward = tf.function(lambda batch: model(batch, training=False))
+    compiled = {jit: tf.function(lambda batch: model(batch, training=False), jit_compile=jit) for jit in (False, True)}
 
     def pass_of(engine: str) -> Callable[[], None]:
         def run() -> None:
@@ -67,10 +69,21 @@ def speeds(sample: int) -> dict[str, Any]:
 
         return run
 
-    def plain_forward() -> None:
-        for start in range(0, sample, features.BATCH):
-            forward(tf.constant(films[start : start + features.BATCH, ..., None], tf.float32))
+    def forward_in(size: int, jit: bool) -> Callable[[], None]:
+        def run() -> None:
+            for start in range(0, sample, size):
+                compiled[jit](tf.constant(films[start : start + size, ..., None], tf.float32))
 
+        return run
+
+    def predict(size: int) -> Callable[[], object]:
+        return lambda: model.predict(films[..., None].astype(np.float32), batch_size=size, verbose=0)
+
+    forwards = {
+        **{f"predict {size}": predict(size) for size in FORWARD_BATCHES},
+        **{f"graph {size}": forward_in(size, False) for size in FORWARD_BATCHES},
+        "xla 32": forward_in(32, True),
+    }
     whole = net.whole()
     naive_samples = features.Samples(
         [films[..., None]], np.arange(sample), GAP.targets(labels), np.ones(sample, np.float32)
@@ -82,7 +95,7 @@ def speeds(sample: int) -> dict[str, Any]:
         batches = fit.Batches(naive_samples, naive_samples.order(0, 0), 32)
         whole.fit(batches, epochs=1, verbose=0, shuffle=False)
 
-    jobs = {"forward": plain_forward, "keras": pass_of("keras"), "int8": pass_of("int8"), "naive": naive_epoch}
+    jobs = {**forwards, "keras": pass_of("keras"), "int8": pass_of("int8"), "naive": naive_epoch}
     for job in jobs.values():
         job()
     turns = [{name: seconds_of(job) for name, job in jobs.items()} for _ in range(ROUNDS)]
@@ -100,13 +113,15 @@ def speeds(sample: int) -> dict[str, Any]:
     ten_epochs = median(seconds_of(head_epochs) for _ in range(ROUNDS))
     per_film = {name: median(turn[name] for turn in turns) / sample for name in jobs}
     naive = per_film["naive"] * FILMS * EPOCHS
+    best = min(forwards, key=lambda name: per_film[name])
     return {
         "films_per_second": {name: 1 / value for name, value in per_film.items()},
         "ten_head_epochs_seconds": ten_epochs,
         "naive_ten_epochs_seconds_extrapolated": naive,
         "cached_ten_epochs_seconds": {e: per_film[e] * FILMS + ten_epochs for e in ("keras", "int8")},
         "speedup": {e: naive / (per_film[e] * FILMS + ten_epochs) for e in ("keras", "int8")},
-        "feature_pass_share_of_best_forward": per_film["forward"] / per_film["keras"],
+        "best_forward": best,
+        "feature_pass_share_of_best_forward": per_film[best] / per_film["keras"],
         "sample": sample,
     }
 
@@ -115,7 +130,7 @@ def memory_child() -> int:
     """Peak resident memory of a job's steps: 5,216 films and one augmented copy held, network, int8 trunk, head."""
     import numpy as np
 
-    from training_job import augment, features, fit, network
+    from training_job import augment, features, fit, memory, network
     from training_job.checkpoint import Checkpoints
     from training_job.heads import GAP
     from training_job.learning import feature_trunk
@@ -136,7 +151,7 @@ def memory_child() -> int:
         phase = fit.Phase("head", 2, 1e-3, 32, 2, 0)
         model = net.training_model("embedding")
         fit.train(model, GAP, phase, data, tune, Checkpoints(Path(folder), "x"), Stop(), lambda line: None)
-    print(json.dumps({"peak_mib": peak_rss_mib()}))
+    print(json.dumps({"peak_mib": memory.peak_mib()}))
     return 0
 
 

@@ -65,7 +65,8 @@ def _quiet_stderr() -> Iterator[None]:
 def with_card(model: bytes, card: Mapping[str, object]) -> bytes:
     """The .tflite with `labels.txt` and `card.json` (threshold, limits, intended use) in its associated files.
 
-    TFLite's convention for metadata: a zip at the end of the flatbuffer; interpreters ignore it, `zipfile` reads it.
+    TFLite's convention for them: a zip at the end of the flatbuffer; interpreters ignore it, `zipfile` reads it. No
+    table of metadata stands in the flatbuffer itself.
     """
     tail = io.BytesIO(model)
     tail.seek(0, io.SEEK_END)

@@ -1,6 +1,7 @@
-"""The regular expressions by which SageMaker reads metrics from the log; data for the training request.
+"""The metrics that the job prints, and expressions by which a log reader such as SageMaker finds them.
 
-Rule: what the job prints and what SageMaker looks for are written down in one place and tested against each other.
+Rule: a metric is named here once; the job's log is tested against it, and so is the request that the DAG sends (DAGs
+import nothing of the job, they bring expressions of their own).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxr.engine import Engine
-from training_job import calibrate, champion, export, files, package, scores
+from training_job import calibrate, champion, export, files, memory, package, scores
 from training_job.console import say
 from training_job.dataset import Dataset, Films
 from training_job.litert import cores
@@ -58,7 +58,7 @@ class Results:
         from training_job import model_card, report
 
         page = report.render(self, metrics, scored, engine)
-        metrics["seconds"] = self.job.clock.total()
+        metrics["seconds"], metrics["peak_memory_mib"] = self.job.clock.total(), memory.peak_mib()
         files.write(folder / "metrics.json", package.json_text(metrics))
         files.write(folder / "report.html", page)
         files.write(folder / "model_card.md", model_card.render(self, metrics))

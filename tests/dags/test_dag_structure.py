@@ -57,6 +57,20 @@ def test_parsing_loads_nothing_of_the_training_environment(parsed: dict) -> None
     assert parsed["heavy"] == []
 
 
+def test_the_metrics_that_sagemaker_is_asked_for_are_those_that_the_job_prints() -> None:
+    from retrain import TRAINING_JOB
+
+    from training_job.metric_definitions import METRIC_DEFINITIONS
+
+    asked = {one["Name"]: one["Regex"] for one in TRAINING_JOB["AlgorithmSpecification"]["MetricDefinitions"]}
+    printed = {one["Name"]: one["Regex"] for one in METRIC_DEFINITIONS}
+    assert asked.keys() == printed.keys()
+    for value in ("0.1709", "1.2e-05", "nan"):
+        for name, expression in asked.items():
+            line = f"epoch=3 {name}={value} other:{name}s=7"
+            assert re.findall(expression, line) == re.findall(printed[name], line) == [value], name
+
+
 def test_parsing_takes_less_than_five_seconds_of_cpu(parsed: dict) -> None:
     assert parsed["seconds"] < 5
 

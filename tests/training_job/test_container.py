@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cxr.bundle import BundleError
+from training_job import files
 from training_job.container import BadChannel, Container, explain
 from training_job.devices import Devices, NoGpu
 from training_job.hyperparameters import BadHyperparameter, Hyperparameters
@@ -125,6 +126,22 @@ def test_a_full_disk_and_a_missing_permission_say_where_and_what_to_do() -> None
     for number in (errno.EACCES, errno.EROFS):
         denied = explain(OSError(number, "no", "/opt/ml/model"))
         assert "/opt/ml/model" in denied and "let the job's user write" in denied
+
+
+def test_a_disk_that_fills_up_while_a_file_is_written_is_named_by_that_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's own error has no file name: it has one only where a file is opened."""
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError) as refusal:
+        files.write(tmp_path / "model" / "model.tflite", b"x")
+    assert explain(refusal.value).startswith(
+        f"disk full at {tmp_path / 'model' / 'model.tflite'}: raise VolumeSizeInGB"
+    )
 
 
 def test_the_failure_file_keeps_what_sagemaker_shows_of_a_long_reason(tmp_path: Path) -> None:

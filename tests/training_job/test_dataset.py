@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from training_job import validation
+from training_job.container import Container, explain
 from training_job.dataset import BadDataset, read_dataset, read_films
 from training_job.patients import BadPatientList, bucket_of, patient_of
 from training_job.stop import Stop
@@ -215,6 +216,9 @@ def test_two_hundred_corrupt_files_are_counted_and_ten_are_named(dataset: Path) 
     with pytest.raises(BadDataset, match="200 of 248 files") as refusal:
         read(dataset)
     assert str(refusal.value).count(".jpeg") == 10 and "and 190 more" in str(refusal.value)
+    Container(dataset).fail(explain(refusal.value))
+    shown = (dataset / "output" / "failure").read_text()
+    assert "200 of 248 files in" in shown and "replace or remove them" in shown
 
 
 def test_too_few_patients_for_a_bucket_is_said(dataset: Path) -> None:

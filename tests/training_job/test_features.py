@@ -18,6 +18,7 @@ from training_job.heads import FLATTEN, GAP, HEADS
 from training_job.hyperparameters import Hyperparameters
 from training_job.job import Job
 from training_job.learning import feature_trunk
+from training_job.litert import Signature
 from training_job.stop import Stop, Stopped
 
 SIDE, COUNT = 64, 24
@@ -68,18 +69,19 @@ def test_training_on_cached_features_equals_fit_through_the_frozen_base(name: st
     assert np.abs(weights[0] - weights[1]).max() <= 1e-4 * np.abs(weights[1]).max()
 
 
-def test_int8_features_cut_anywhere_are_those_of_the_whole_int8_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("head", "cut"), [("gap", "embedding"), ("flatten", "block5_pool")])
+def test_int8_features_kept_as_they_were_computed_are_those_of_the_whole_int8_file(
+    tmp_path: Path, head: str, cut: str
+) -> None:
     """Why limits may be measured on the tail alone: trunk and tail in two files answer as one file does."""
-    net = network.build(GAP, None, 16, seed=2, side=SIDE)
+    net = network.build(HEADS[head], None, 16, seed=2, side=SIDE)
     whole = export.to_tflite(net.between("film", logit=net.logit, embedding=net.points["embedding"]), "int8")
-    tail = export.to_tflite(net.between("embedding", logit=net.logit, embedding=net.points["embedding"]), "int8")
-    found = features.compute(feature_trunk(net, ("embedding",), "int8"), pixels(3), tmp_path, "films", Stop())
-    from training_job.litert import Signature
-
+    tail = export.to_tflite(net.between(cut, logit=net.logit, embedding=net.points["embedding"]), "int8")
+    found = features.compute(feature_trunk(net, (cut,), "int8"), pixels(3), tmp_path, "films", Stop())
     run_whole, run_tail = Signature(whole), Signature(tail)
-    for film, embedding in zip(pixels(3), found["embedding"][:], strict=True):
-        one, two = run_whole(film[..., None]), run_tail(embedding)
-        assert np.array_equal(one["embedding"], two["embedding"])
+    for film, feature in zip(pixels(3), found[cut][:], strict=True):
+        one, two = run_whole(film[..., None]), run_tail(feature)
+        assert two["embedding"] == pytest.approx(one["embedding"], rel=1e-5, abs=1e-5)
         assert one["logit"].item() == pytest.approx(two["logit"].item(), abs=1e-5)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +19,7 @@ from cxr.bundle import read_bundle
 from cxr.engine import Engine
 from cxr.film import read_film
 from cxr.verdict import Limits, judge
-from training_job import package, scores
+from training_job import export, package, scores
 from training_job.dataset import CLASSES
 from training_job.metric_definitions import METRIC_DEFINITIONS
 from training_job.package import FILES
@@ -110,6 +112,20 @@ def test_the_log_lines_are_what_the_metric_definitions_look_for(trained: Trained
     assert len(re.findall(METRIC_DEFINITIONS[0]["Regex"], trained.log)) == 6 + 1
 
 
+def test_risk_and_coverage_of_the_report_are_in_the_metrics(trained: Trained) -> None:
+    curve, test = (trained.json("metrics.json")[name] for name in ("risk_coverage", "test"))
+    assert len(curve["coverage"]) == len(curve["risk"]) == test["n"] and curve["coverage"][-1] == 1.0
+    assert curve["risk"][-1] == pytest.approx(1 - test["at_threshold"]["accuracy"]["value"])
+
+
+def test_the_cost_of_every_phase_is_in_the_metrics(trained: Trained) -> None:
+    metrics = trained.json("metrics.json")
+    seconds, history = metrics["seconds"], metrics["history"]
+    assert {"read", "features", "head", "fine_tune", "export", "evaluate", "total"} <= set(seconds)
+    assert all(seconds[phase] >= sum(epoch["seconds"] for epoch in history[phase]) - 0.01 for phase in history)
+    assert seconds["total"] >= sum(spent for name, spent in seconds.items() if name != "total") - 0.1
+
+
 def test_the_phases_are_told_apart_in_the_metrics(trained: Trained) -> None:
     history = trained.json("metrics.json")["history"]
     assert {name: len(epochs) for name, epochs in history.items()} == {"head": 6, "fine_tune": 1}
@@ -189,22 +205,30 @@ def test_the_champion_is_scored_on_the_same_test_films(trained: Trained, tiny_da
     assert comparison["test"]["at_threshold"] == trained.json("metrics.json")["test"]["at_threshold"]
 
 
+@pytest.mark.parametrize(("called", "beyond"), [("PNEUMONIA", False), ("NORMAL", True)])
 def test_the_documented_ten_lines_run_the_model_with_litert_alone(
-    trained: Trained,
-    tiny_dataset: Path,
-    repo: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    trained: Trained, tiny_dataset: Path, repo: Path, tmp_path: Path, called: str, beyond: bool
 ) -> None:
+    """In a process that cannot import TensorFlow; threshold and limit are set on this and that side of a film."""
     code = re.search(r"```python\n(.*?)```", (repo / "docs" / "edge.md").read_text(), re.S)
     assert code, "docs/edge.md has no python block"
-    lines = [line for line in code.group(1).splitlines() if line.strip()]
-    assert len(lines) <= 10
+    assert len([line for line in code.group(1).splitlines() if line.strip()]) <= 10
     row = predictions(trained)[0]
-    monkeypatch.chdir(trained.model)
-    monkeypatch.setattr("sys.argv", ["edge.py", str(tiny_dataset / row["file"])])
-    imported = set(re.findall(r"^(?:from|import) (\w+)", code.group(1), re.M))
-    assert imported <= {"json", "sys", "zipfile", "numpy", "PIL", "ai_edge_litert"}
-    exec(compile(code.group(1), "docs/edge.md", "exec"), {})
-    printed = capsys.readouterr().out
-    assert f"{float(row['probability']):.2f}" in printed
+    probability, distance = float(row["probability"]), float(row["ood_distance"])
+    with zipfile.ZipFile(trained.model / "model.tflite") as tail:
+        card, begins = json.loads(tail.read("card.json")), tail.filelist[0].header_offset
+    card["threshold"] = probability + (-1e-4 if called == "PNEUMONIA" else 1e-4)
+    card["ood_limit"] = distance * (0.9 if beyond else 1.1)
+    bare = (trained.model / "model.tflite").read_bytes()[:begins]
+    (tmp_path / "model.tflite").write_bytes(export.with_card(bare, card))
+    blocked = "import sys\nfor name in ('tensorflow', 'keras', 'cxr', 'training_job'): sys.modules[name] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + code.group(1), str(tiny_dataset / row["file"])],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    warning = "do not use: unlike the training films" if beyond else ""
+    assert done.stdout.strip() == f"{called} {probability:.2f} {warning}".strip()
