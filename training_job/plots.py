@@ -88,7 +88,7 @@ def risk_coverage(curve: dict[str, Any], answered: float, accuracy: float | None
         if accuracy is not None:
             axes.plot(answered, 1 - accuracy, "o", color=INK, label="answered (status ok)")
         axes.set(xlabel="share of films answered", ylabel="share of wrong answers", xlim=(0, 1.02), ylim=(0, None))
-        axes.legend(loc="upper left", frameon=False)
+        axes.legend(loc="best", frameon=False)
 
     return svg(draw)
 
@@ -112,8 +112,8 @@ def history(phases: dict[str, list[dict[str, float]]]) -> str:
         offset = 0
         for name, epochs in phases.items():
             x = [offset + epoch["epoch"] for epoch in epochs]
-            axes.plot(x, [epoch["train"] for epoch in epochs], color=FAINT, label=f"{name}: train")
-            axes.plot(x, [epoch["tune"] for epoch in epochs], color=ACCENT, label=f"{name}: tune")
+            axes.plot(x, [epoch["train"] for epoch in epochs], ".-", color=FAINT, label=f"{name}: train")
+            axes.plot(x, [epoch["tune"] for epoch in epochs], ".-", color=ACCENT, label=f"{name}: tune")
             offset += len(epochs)
         axes.set(xlabel="epoch", ylabel="loss")
         axes.legend(loc="upper right", frameon=False)
