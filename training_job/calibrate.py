@@ -36,6 +36,12 @@ def temperature(logits: np.ndarray, labels: np.ndarray, within: tuple[float, flo
     return math.exp(float(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 
+def at_bound(found: float) -> bool:
+    """Whether a temperature ran to a bound: no temperature fits these films."""
+    low, high = TEMPERATURE_RANGE
+    return not low * 1.01 < found < high / 1.01
+
+
 def threshold(probabilities: np.ndarray, labels: np.ndarray, sensitivity_floor: float) -> float:
     """The cut of best balanced accuracy among those whose sensitivity keeps the floor; 0.5 when a class is missing.
 

@@ -111,7 +111,7 @@ def recalibrated(
     after = _table(films, judged, check, limits)
     calibrated = dict(zip(CLASSES, (len(normal), len(ill)), strict=True))
     notes = shortages(limits, calibrated, len(rows["calibrate"]))
-    if not low * 1.01 < factor < high / 1.01:
+    if calibrate.at_bound(temperature * factor):
         notes.append(
             f"the temperature ran to its bound ({temperature * factor:.3g}): the tune third is too small or too easily "
             "told apart to say how certain the model may be; give more films"

@@ -110,6 +110,11 @@ class Results:
         notes = shortages(self.limits, self.served.calibration.counts, self.served.calibration.n_ood)
         if scores.auroc(self.dataset.test.labels, test.probabilities) == 1.0:
             notes.append("AUROC is 1 on these test films: its bootstrap interval cannot show how uncertain that is")
+        if calibrate.at_bound(self.served.calibration.temperature):
+            notes.append(
+                f"the temperature ran to its bound ({self.served.calibration.temperature:.3g}): none fits the "
+                "tune films, so their probabilities say little; train longer, or with another head"
+            )
         best = {phase: min(epoch["tune"] for epoch in epochs) for phase, epochs in self.histories.items()}
         if best.get("fine_tune", 0.0) > best["head"]:
             notes.append(

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LOW_CONFIDENCE = 0.70
 # int8 is deployed only while it costs less than this on the tune films.
 MAX_AUROC_DROP, MAX_LABEL_FLIPS, MAX_STATUS_FLIPS = 0.002, 0.005, 0.005
+# float16 should cost nothing; where features move less than its 11 bits (flatten, in [0, 1]) float32 is deployed. The
+# promotion gate's own bounds; a single film may flip in any case.
+MAX_FLOAT16_AUROC_DROP, MAX_FLOAT16_FLIPS = 0.005, 0.02
 # One flip in fewer films is already more than MAX_LABEL_FLIPS: int8 could never be shown to be harmless.
 MIN_TUNE_FILMS = 200
 # Enough for mean and shrunk covariance in 512 dimensions when the films themselves must be run again.
@@ -195,7 +198,7 @@ def why_no_int8_features(settings: Hyperparameters) -> str | None:
 
 
 class Exporter:
-    """Converts a trained network, int8 first unless `rejected` names it, to what the tune films allow."""
+    """Converts a trained network to the smallest precision that the tune films allow and `rejected` does not name."""
 
     def __init__(
         self, learned: Learned, dataset: Dataset, settings: Hyperparameters, stop: Stop, rejected: dict[str, Any]
@@ -208,21 +211,23 @@ class Exporter:
         """Raises Int8Refused; BrokenExport when the file does not answer as what was calibrated."""
         reference = self._float_reference()
         rejected = self._rejected
-        for precision in ("float16",) if "int8" in rejected else ("int8", "float16"):
+        for precision in ("int8", "float16", "float32"):
+            if precision in rejected:
+                continue
             raw = self._measure(precision)
             result = calibration(raw, self._dataset, self._settings)
             parity = self._parity(raw["tune"], reference, result, precision)
-            if precision == "int8" and not self._acceptable(parity):
-                if self._learned.engine == "int8":
+            if not self._acceptable(parity):
+                if (precision, self._learned.engine) == ("int8", "int8"):
                     raise Int8Refused(parity)
-                say(f"int8 refused: {parity}")
-                rejected["int8"] = parity
+                say(f"{precision} refused: {parity}")
+                rejected[precision] = parity
                 continue
             graph = network.served_graph(self._net, result.temperature, result.mean, result.whitening)
             model = export.to_tflite(graph, precision)
             self._verify(model, raw["tune"], result)
             return Served(model, precision, result, raw, {**parity, "rejected": rejected})
-        raise AssertionError("unreachable: float16 is never refused")
+        raise AssertionError("unreachable: float32 is never refused")
 
     def _measure(self, precision: str) -> dict[str, Raw]:
         """Raw outputs per bucket by a probe of this precision, on whole films or on features that stand for them."""
@@ -243,13 +248,14 @@ class Exporter:
         """Whether the cached features give what the deployed file would.
 
         Those of the int8 file do where they are kept as they were computed. Others do for mean and covariance of the
-        many train films, which float16 rounding does not move; temperature, threshold, quantiles and parity come from
-        films through the whole file.
+        many train films where float16 rounding does not move these; temperature, threshold, quantiles and parity come
+        from films through the whole file.
         """
         engine, kept_exactly = self._learned.engine, self._learned.cached.dtype == np.float32
         if self._learned.start == "film" or (engine, precision) == ("keras", "int8"):
             return False
-        return bucket == "train" or (engine == precision and kept_exactly)
+        bears_float16 = precision == "float32" or self._net.head.map_type == "float16"
+        return (engine == precision and kept_exactly) or (bucket == "train" and bears_float16)
 
     def _probe(self, cut: str) -> Any:
         return self._net.between(cut, logit=self._net.logit, embedding=self._net.points["embedding"])
@@ -285,11 +291,13 @@ class Exporter:
 
     @staticmethod
     def _acceptable(parity: dict[str, Any]) -> bool:
-        return (
-            parity["auroc_drop"] <= MAX_AUROC_DROP
-            and parity["label_flips"] <= MAX_LABEL_FLIPS
-            and parity["status_flips"] <= MAX_STATUS_FLIPS
-        )
+        drop, labels, statuses = (parity[name] for name in ("auroc_drop", "label_flips", "status_flips"))
+        if parity["precision"] == "int8":
+            return drop <= MAX_AUROC_DROP and labels <= MAX_LABEL_FLIPS and statuses <= MAX_STATUS_FLIPS
+        if parity["precision"] == "float16":
+            flips = max(MAX_FLOAT16_FLIPS, 1 / parity["n"])
+            return drop <= MAX_FLOAT16_AUROC_DROP and labels <= flips and statuses <= flips
+        return True
 
     def _verify(self, model: bytes, raw: Raw, result: Calibration) -> None:
         """The whole file on a sample of tune films against the numbers that the limits were computed from."""

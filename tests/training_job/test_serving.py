@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,35 @@ import pytest
 from training_job import features, network, serving
 from training_job.checkpoint import Checkpoints
 from training_job.dataset import Dataset, Films
-from training_job.heads import GAP
+from training_job.heads import GAP, HEADS
 from training_job.hyperparameters import Hyperparameters
 from training_job.learning import Learned, feature_trunk
 from training_job.stop import Stop
 
-HARMLESS = {"auroc_drop": 0.002, "label_flips": 0.005, "status_flips": 0.005}
+HARMLESS = {
+    "int8": {"auroc_drop": 0.002, "label_flips": 0.005, "status_flips": 0.005},
+    "float16": {"auroc_drop": 0.005, "label_flips": 0.02, "status_flips": 0.02},
+}
+EACH = [(precision, figure) for precision, figures in HARMLESS.items() for figure in figures]
 
 
-def test_int8_may_cost_just_what_the_bounds_say() -> None:
-    assert serving.Exporter._acceptable(HARMLESS)
+@pytest.mark.parametrize("precision", HARMLESS)
+def test_a_precision_may_cost_just_what_the_bounds_say(precision: str) -> None:
+    assert serving.Exporter._acceptable({**HARMLESS[precision], "precision": precision, "n": 381})
 
 
-@pytest.mark.parametrize("figure", HARMLESS)
-def test_int8_is_refused_just_beyond_any_bound(figure: str) -> None:
-    assert not serving.Exporter._acceptable({**HARMLESS, figure: HARMLESS[figure] + 1e-6})
+@pytest.mark.parametrize(("precision", "figure"), EACH)
+def test_a_precision_is_refused_just_beyond_any_bound(precision: str, figure: str) -> None:
+    harmless = HARMLESS[precision]
+    parity = {**harmless, figure: harmless[figure] + 1e-6, "precision": precision, "n": 381}
+    assert not serving.Exporter._acceptable(parity)
+
+
+def test_one_film_of_few_refuses_no_float16_and_nothing_refuses_float32() -> None:
+    one_of_ten = {"auroc_drop": 0.0, "label_flips": 0.1, "status_flips": 0.1, "n": 10}
+    assert serving.Exporter._acceptable({**one_of_ten, "precision": "float16"})
+    assert not serving.Exporter._acceptable({**one_of_ten, "status_flips": 0.2, "precision": "float16"})
+    assert serving.Exporter._acceptable({**one_of_ten, "auroc_drop": 1.0, "precision": "float32"})
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +93,19 @@ def test_what_is_served_in_int8_was_calibrated_on_its_own_outputs(
         assert output.ood_distance == pytest.approx(calibrated.distances[row], rel=1e-2)
 
 
+@pytest.mark.heavy
+def test_what_float16_would_lose_is_served_in_float32(
+    learned: Learned, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_keras = Learned(learned.network, "embedding", learned.cached, "keras", {}, learned.checkpoints)
+    monkeypatch.setattr(serving, "MAX_FLOAT16_AUROC_DROP", -1.0)
+    served = exporter(of_keras, dataset, int8="not tried").choose()
+    assert served.precision == served.parity["precision"] == "float32"
+    assert served.parity["rejected"]["int8"] == "not tried"
+    assert served.parity["rejected"]["float16"]["precision"] == "float16"
+    assert len(served.model) > 3.9 * learned.network.whole().count_params()
+
+
 def test_a_head_of_int8_features_is_never_served_in_float16(
     learned: Learned, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,20 +115,30 @@ def test_a_head_of_int8_features_is_never_served_in_float16(
 
 
 @pytest.mark.parametrize(
-    ("engine", "start", "kept", "precision", "stands_for"),
+    ("head", "engine", "start", "kept", "precision", "stands_for"),
     [
-        ("int8", "embedding", np.float32, "int8", {"train", "tune", "calibrate"}),
-        ("int8", "block4_pool", np.float16, "int8", {"train"}),
-        ("int8", "block5_pool", np.float32, "int8", {"train", "tune", "calibrate"}),
-        ("keras", "embedding", np.float32, "float16", {"train"}),
-        ("keras", "embedding", np.float32, "int8", set()),
-        ("keras", "film", np.uint8, "float16", set()),
+        ("gap", "int8", "embedding", np.float32, "int8", {"train", "tune", "calibrate"}),
+        ("gap", "int8", "block4_pool", np.float16, "int8", {"train"}),
+        ("flatten", "int8", "block5_pool", np.float32, "int8", {"train", "tune", "calibrate"}),
+        ("gap", "keras", "embedding", np.float32, "float16", {"train"}),
+        ("flatten", "keras", "block5_pool", np.float32, "float16", set()),
+        ("flatten", "keras", "block5_pool", np.float32, "float32", {"train"}),
+        ("gap", "keras", "embedding", np.float32, "int8", set()),
+        ("gap", "keras", "film", np.uint8, "float16", set()),
     ],
 )
 def test_cached_features_stand_for_films_only_where_the_file_computes_the_same(
-    learned: Learned, dataset: Dataset, engine: str, start: str, kept: type, precision: str, stands_for: set[str]
+    learned: Learned,
+    dataset: Dataset,
+    head: str,
+    engine: str,
+    start: str,
+    kept: type,
+    precision: str,
+    stands_for: set[str],
 ) -> None:
-    """Mean and covariance of many train films bear float16's rounding; the numbers of few films do not."""
-    of_engine = Learned(learned.network, start, np.zeros(1, kept), engine, {}, learned.checkpoints)
+    """Mean and covariance of many train films bear float16's rounding with gap; the numbers of few films do not."""
+    net = replace(learned.network, head=HEADS[head])
+    of_engine = Learned(net, start, np.zeros(1, kept), engine, {}, learned.checkpoints)
     ours = exporter(of_engine, dataset)
     assert {name for name in dataset.rows if ours._stands_for(precision, name)} == stands_for
