@@ -53,7 +53,7 @@ def tiny_network() -> Any:
 
 def export(folder: Path) -> None:
     """Write model.tflite, golden.npz and bundle.json into `folder`."""
-    from training_job import package
+    from training_job import files, package
     from training_job.export import to_tflite
 
     pixels = synthetic_films(FILMS)
@@ -61,8 +61,8 @@ def export(folder: Path) -> None:
     engine = Engine(model)
     answers = [engine.run(one) for one in pixels]
     folder.mkdir(parents=True, exist_ok=True)
-    package.write(folder / "model.tflite", model)
-    package.write(folder / "golden.npz", package.golden(engine, pixels))
+    files.write(folder / "model.tflite", model)
+    files.write(folder / "golden.npz", package.golden(engine, pixels))
     bundle = package.manifest(
         folder,
         FILES,
@@ -78,7 +78,7 @@ def export(folder: Path) -> None:
         dataset={},
         seed=SEED,
     )
-    package.write(folder / "bundle.json", bundle.to_json())
+    files.write(folder / "bundle.json", bundle.to_json())
 
 
 if __name__ == "__main__":

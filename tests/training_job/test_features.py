@@ -303,12 +303,10 @@ def test_mixed_precision_trains_a_twin_of_the_network_with_a_scaled_loss() -> No
     assert isinstance(twin.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-def test_features_are_float32_and_int8_whatever_fine_tuning_computes_in(tmp_path: Path, mixed: bool) -> None:
+def test_features_are_float32_and_int8_whatever_fine_tuning_computes_in(tmp_path: Path) -> None:
     """The twin takes nothing from its network: the int8 converter knows no float16 convolution."""
     net = network.build(GAP, None, 16, seed=1, side=SIDE)
-    if mixed:
-        net.in_mixed_precision()
+    net.in_mixed_precision()
     for engine in ("keras", "int8"):
         found = features.compute(feature_trunk(net, ("embedding",), engine), pixels(2), tmp_path, "films", Stop())
         assert found["embedding"].dtype == np.float32
