@@ -16,6 +16,8 @@ from benchmarks.record import RESULTS
 VNNI_INFER_SECONDS = {"int8": 0.053, "float16": 0.300}
 """The network alone on a chip with AVX-512 VNNI. From the design's notes: LiteRT, one thread, another machine; not
 measured here. float16 weights run at float32's speed, int8 is fast only with VNNI."""
+SAME_SPEED = {"float32": "float16"}
+"""float16 weights are widened to float32 once, when the file is loaded: the rows of one stand for both."""
 NOTE = (
     "AVX2: measured, benchmarks/results/inference.json; float16 is taken to be as fast as float32. AVX-512 VNNI: the "
     "network's time is from the design's notes, not measured here; the rest is that of AVX2."
