@@ -120,6 +120,8 @@ def test_risk_and_coverage_of_the_report_are_in_the_metrics(trained: Trained) ->
 
 def test_the_cost_of_every_phase_is_in_the_metrics(trained: Trained) -> None:
     metrics = trained.json("metrics.json")
+    films = 48 * 224 * 224 / 2**20
+    assert films + 100 < metrics["peak_memory_mib"] < 8192, "TensorFlow and the films at least, MiB and not KiB"
     seconds, history = metrics["seconds"], metrics["history"]
     assert {"read", "features", "head", "fine_tune", "export", "evaluate", "total"} <= set(seconds)
     assert all(seconds[phase] >= sum(epoch["seconds"] for epoch in history[phase]) - 0.01 for phase in history)
