@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import RESULTS, ROOT, record
+from cxr.labels import CLASSES
 from training_job import scores
-from training_job.dataset import CLASSES
 from training_job.patients import patient_of
 
 DATA = ROOT.parent / "shared" / "data" / "chest_xray"

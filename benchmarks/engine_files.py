@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.engines import FILM, FILMS, FLOAT32, INT8, KERAS, ONNX, ONNX_INT8, available
 from cxr.bundle import Bundle, read_bundle, sha256_of
+from cxr.labels import CLASSES
 
 N_CALIBRATION = 32
 """Films that static int8 takes its ranges from; none of them is compared."""
@@ -49,7 +50,7 @@ def _synthetic(count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
 
     rng = np.random.default_rng(0)
     labels = [number % 2 for number in range(count + N_CALIBRATION)]
-    films = np.stack([_shrunk(film(("NORMAL", "PNEUMONIA")[label], rng)) for label in labels])
+    films = np.stack([_shrunk(film(CLASSES[label], rng)) for label in labels])
     return films[:count], films[count:], labels[:count]
 
 
@@ -62,7 +63,7 @@ def _real(dataset: Path, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]
         picked = files[:: max(1, len(files) // wanted)][:wanted]
         return [read_film(file.read_bytes()).pixels for file in picked]
 
-    normal, sick = (spread("test", label, count // 2) for label in ("NORMAL", "PNEUMONIA"))
+    normal, sick = (spread("test", label, count // 2) for label in CLASSES)
     pairs = list(zip(normal, sick, strict=False))
     films = np.stack([film for pair in pairs for film in pair])
     half = N_CALIBRATION // 2
@@ -116,7 +117,7 @@ def _write_bundle(target: Path, served: Any) -> None:
         precision="int8",
         temperature=1.0,
         threshold=0.5,
-        conformal={"alpha": 0.05, "quantile": {"NORMAL": None, "PNEUMONIA": None}},
+        conformal={"alpha": 0.05, "quantile": dict.fromkeys(CLASSES)},
         ood={"limit": 1e9},
         metrics={},
         dataset={},

@@ -23,8 +23,9 @@ import numpy as np
 from benchmarks.engines import Objects
 from benchmarks.record import record
 from benchmarks.releases import Model, find_bundle, load
+from cxr.labels import CLASSES
 from infra.config import Config as Deployment
-from local_aws.synthetic import CLASSES, film
+from local_aws.synthetic import film
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm")
 SYNTHETIC_SIZE = (1312, 1008)

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from local_aws.synthetic import CLASSES, film, photograph
+from cxr.labels import CLASSES
+from local_aws.synthetic import film, photograph
 
 DISTINCT_FILMS = 24
 SIZES = ((1024, 832), (1312, 1008), (896, 896))

@@ -16,7 +16,8 @@ import numpy as np
 
 from cxr.engine import Engine
 from cxr.film import SIDE, read_film
-from local_aws.synthetic import CLASSES, film
+from cxr.labels import CLASSES
+from local_aws.synthetic import film
 
 FILMS, SEED = 12, 0
 FILES = ("model.tflite", "golden.npz")

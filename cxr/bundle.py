@@ -1,7 +1,7 @@
 """bundle.json: what a trained model is, what its limits are and which bytes belong to it.
 
-The rule defended here: a bundle is either complete and consistent or refused; a file is used only after its size and
-sha256 have been compared with the manifest.
+A bundle is either complete and consistent or refused; a file is used only after its size and sha256 have been compared
+with the manifest.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cxr.labels import CLASSES
+
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
-CLASSES = ("NORMAL", "PNEUMONIA")
 HEADS = ("gap", "flatten")
 SOURCES = ("imagenet", "channel", "random")
 PRECISIONS = ("int8", "float16", "float32")
 MAX_MANIFEST_BYTES = 1 << 20
+LOW_CONFIDENCE = 0.70
+"""Of the answer's label; below it a film is `uncertain`."""
 INPUT = {
     "shape": [1, 224, 224, 1],
     "dtype": "float32",
@@ -62,7 +65,7 @@ class Bundle:
     versions: dict[str, str]
     seed: int
     fine_tune_blocks: int = 0
-    low_confidence: float = 0.70
+    low_confidence: float = LOW_CONFIDENCE
     classes: tuple[str, ...] = CLASSES
     input: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION

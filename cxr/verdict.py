@@ -1,27 +1,18 @@
 """From three numbers to an answer a clinic can act on. Pure: no images, no files, no clock.
 
-The rule defended here: the order unreadable -> colour -> out of distribution -> conformal set -> confidence, and
-`invalid` whenever the status is not ok. Every limit comes from the bundle of the model that gave the numbers.
+The order is unreadable -> colour -> out of distribution -> conformal set -> confidence; `invalid`
+whenever the status is not ok. Every limit comes from the bundle of the model that gave the numbers.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
+from cxr.bundle import LOW_CONFIDENCE, Bundle
+from cxr.labels import CLASSES, Label, Priority, Status
 from cxr.reasons import Reason, reason
 
-if TYPE_CHECKING:
-    from cxr.bundle import Bundle
-
-Status = Literal["ok", "uncertain", "out_of_distribution", "unreadable"]
-Label = Literal["NORMAL", "PNEUMONIA"]
-Priority = Literal["urgent", "review", "routine"]
-
-STATUSES: tuple[Status, ...] = ("ok", "uncertain", "out_of_distribution", "unreadable")
-LABELS: tuple[Label, Label] = ("NORMAL", "PNEUMONIA")
-LOW_CONFIDENCE = 0.70
 SATURATION_LIMIT = 0.025
 """Evenly tinted films score below 0.015, 11 of 13 colour photographs above 0.029 (cxr.film.Film.saturation)."""
 
@@ -105,7 +96,7 @@ def _without_label(status: Status, reasons: tuple[Reason, ...]) -> Verdict:
 def _conformal_set(probability: float, limits: Limits) -> tuple[Label, ...]:
     scores = (probability, limits.quantile_normal), (1.0 - probability, limits.quantile_pneumonia)
     return tuple(
-        label for label, (score, quantile) in zip(LABELS, scores, strict=True) if quantile is None or score <= quantile
+        label for label, (score, quantile) in zip(CLASSES, scores, strict=True) if quantile is None or score <= quantile
     )
 
 

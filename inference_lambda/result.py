@@ -14,17 +14,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cxr.bundle import Bundle
+from cxr.labels import INTENDED_USE, LIMITATIONS
 from cxr.verdict import Limits
 from inference_lambda.examination import Examination
 from inference_lambda.store import Stored
 
 SCHEMA_VERSION = 1
 CONTENT_TYPE = "application/json"
-INTENDED_USE = "decision support for paediatric AP chest X-rays; not a diagnosis"
-LIMITATIONS = (
-    "AUROC fell from 0.95 to 0.54 on another hospital's children in a published test of models trained on this "
-    "dataset; recalibrate locally",
-)
 NONE = "none"
 
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cxr.labels import CLASSES
 from infra.errors import Fault
 
 PREFIX = "datasets/([^/]+/)+"  # of what the form of `retrain` accepts as a dataset
 SPLITS = ("train", "test")
-LABELS = ("NORMAL", "PNEUMONIA")
 KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 MAX_FILM_BYTES = 64 * 2**20  # Kaggle's largest film has 2.5 MB, an uncompressed 16-bit DICOM of 25 megapixels 50 MB
 MAX_ARCHIVE_BYTES = 64 * 2**30  # unpacked; the whole Kaggle set has 1.2 GB
@@ -66,7 +66,7 @@ class Dataset:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of films of each split and label."""
-        found = {split: dict.fromkeys(LABELS, 0) for split in SPLITS}
+        found: dict[str, dict[str, int]] = {split: dict.fromkeys(CLASSES, 0) for split in SPLITS}
         for film in self.films:
             split, label = film.group
             found[split][label] += 1
@@ -181,7 +181,7 @@ def _stratified(films: list[Film], room: int) -> list[Film]:
     if len(films) <= room:
         return films
     chosen: list[Film] = []
-    for label in LABELS:
+    for label in CLASSES:
         of_label = sorted(
             (f for f in films if f.group[1] == label), key=lambda f: hashlib.sha256(f.path.encode()).digest()
         )
@@ -293,7 +293,7 @@ def _dataset(files: Iterable[Film], source: str) -> Dataset:
             continue
         elif parts[0] == _IGNORED_SPLIT:
             ignored += 1
-        elif len(parts) == 3 and parts[0] in SPLITS and parts[1] in LABELS:
+        elif len(parts) == 3 and parts[0] in SPLITS and parts[1] in CLASSES:
             film = Film("/".join(parts), file.size, file.read)
             _check(film, file.path, source, found)
             found[film.path] = film
@@ -350,7 +350,7 @@ def _check(film: Film, path: str, source: str, found: dict[str, Film]) -> None:
 def _explain(strays: list[str], source: str) -> str:
     first = strays[0]
     for part in PurePosixPath(first).parts[:-1]:
-        for wanted in (*SPLITS, *LABELS):
+        for wanted in (*SPLITS, *CLASSES):
             if part != wanted and part.lower() == wanted.lower():
                 return f"{source}: the folder {part!r} of {first} must be called {wanted!r}, in this case; rename it"
     more = f" and {len(strays) - 1} other files lie" if len(strays) > 1 else " lies"

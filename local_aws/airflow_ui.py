@@ -25,6 +25,7 @@ from typing import Any
 
 from rich.console import Console
 
+from cxr.labels import CLASSES
 from infra.session import open_session
 from infra.settings import airflow_settings
 from infra.stacks import deploy
@@ -34,7 +35,7 @@ from local_aws.demo import local_config
 from local_aws.demo_inputs import new_files
 from local_aws.processes import Child, Children
 from local_aws.server import HOST, LocalAWS, PortTaken
-from local_aws.synthetic import CLASSES, write_dataset
+from local_aws.synthetic import write_dataset
 
 HOME = ROOT / ".airflow"
 DAGS = ("retrain", "classify_backlog", "report", "correct_labels")

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from cxr.bundle import Bundle, read_bundle
+from cxr.labels import CLASSES
 from infra.config import Config
 from infra.config import load as load_config
-from infra.dataset import LABELS, open_dataset
+from infra.dataset import open_dataset
 from infra.dataset import upload as put_films
 from infra.errors import Fault
 from infra.session import open_session
@@ -83,7 +84,7 @@ def put_dataset(s3: Any, bucket: str, source: str, limit: int | None, step: Step
                 (film.path.rsplit("/", 1)[-1], film.read())
                 for film in evenly([film for film in dataset.films if film.group == ("test", label)], UPLOADS_PER_CLASS)
             ]
-            for label in LABELS
+            for label in CLASSES
         }
 
 

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from local_aws.synthetic import CLASSES, photograph
+from cxr.labels import CLASSES
+from local_aws.synthetic import photograph
 
 IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{IMAGENET_FILE}"

@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-STATUSES = ("ok", "uncertain", "out_of_distribution", "unreadable")
+from cxr.labels import STATUSES
+
 STYLES = {"ok": "green", "uncertain": "yellow", "out_of_distribution": "magenta", "unreadable": "red"}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-CLASSES = ("NORMAL", "PNEUMONIA")
+from cxr.labels import CLASSES
 
 
 def _ellipse(grid: tuple[np.ndarray, np.ndarray], cx: float, cy: float, rx: float, ry: float) -> np.ndarray:

@@ -16,7 +16,7 @@ FORBIDDEN = {
     "cxr": {"tensorflow", "keras", "boto3", "botocore", "moto", "airflow", "sagemaker", *PARTS} - {"cxr"},
     "training_job": {"boto3", "moto", "airflow", "sagemaker", *PARTS} - {"cxr", "training_job"},
     "inference_lambda": {"tensorflow", "keras", "moto", "airflow", "sagemaker", *PARTS} - {"cxr", "inference_lambda"},
-    "infra": {"tensorflow", "keras", "moto", "airflow", *PARTS} - {"infra"},
+    "infra": {"tensorflow", "keras", "moto", "airflow", *PARTS} - {"cxr", "infra"},
     "dags": {"tensorflow", "keras", "moto", "sagemaker", *PARTS},
 }
 

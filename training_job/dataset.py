@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from cxr.film import SIDE, UnreadableImage, read_film
+from cxr.labels import CLASSES
 from training_job.console import progress, some
 from training_job.litert import cores
 from training_job.patients import BUCKETS, bucket_of, patient_of, read_patient_list, with_twins
 from training_job.stop import Stop
 
-CLASSES = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "test")
 PATIENT_LIST = "patients.csv"
 # Left behind by archivers and desktops; never films.
@@ -197,9 +197,9 @@ def read_dataset(root: Path, stop: Stop) -> Dataset:
     train = films["train"]
     buckets = np.array([bucket_of(patient) for patient in train.patients])
     rows = {name: np.flatnonzero(buckets == name) for name in BUCKETS}
-    for label, name in enumerate(CLASSES):
-        if not (train.labels[rows["train"]] == label).any():
-            raise BadDataset(f"no {name} film is left to learn from once patients are held out; add some to {root}")
+    for index, label in enumerate(CLASSES):
+        if not (train.labels[rows["train"]] == index).any():
+            raise BadDataset(f"no {label} film is left to learn from once patients are held out; add some to {root}")
     for name in ("tune", "calibrate"):
         if not len(rows[name]):
             raise BadDataset(

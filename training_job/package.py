@@ -21,8 +21,9 @@ import numpy as np
 
 from cxr.bundle import Bundle, sha256_of
 from cxr.engine import Engine
+from cxr.labels import CLASSES, INTENDED_USE
 from cxr.verdict import Limits
-from training_job.dataset import CLASSES, Films
+from training_job.dataset import Films
 from training_job.serving import Scored, quantiles_of
 
 FILES = ("model.tflite", "model.keras", "golden.npz", "metrics.json", "predictions.csv", "report.html", "model_card.md")
@@ -32,7 +33,6 @@ GOLDEN_FILMS = 4
 GOLDEN_TOLERANCE = 0.02
 PREDICTION_COLUMNS = ("file", "label", "probability", "ood_distance", "status")
 INPUT = "film: float32 [1,224,224,1], grey levels 0..255, stretched to the square (bilinear, antialiased)"
-INTENDED_USE = "decision support for paediatric AP chest X-rays; not a diagnosis"
 
 
 def card(name: str, limits: Limits) -> dict[str, Any]:

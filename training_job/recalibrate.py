@@ -21,11 +21,12 @@ from scipy.special import expit, logit
 
 from cxr.bundle import Bundle, BundleError, read_bundle
 from cxr.engine import Engine, EngineError
+from cxr.labels import CLASSES
 from cxr.verdict import Limits
 from training_job import calibrate, export, files, package, scores, validation
 from training_job.console import say
 from training_job.container import explain
-from training_job.dataset import CLASSES, BadDataset, Films, digest_of, read_films
+from training_job.dataset import BadDataset, Films, digest_of, read_films
 from training_job.litert import cores
 from training_job.patients import BadPatientList
 from training_job.serving import SAMPLE_TOLERANCE, Scored, quantiles_of, score_films, scored, shortages
@@ -109,7 +110,7 @@ def recalibrated(
     check = rows["check"]
     before = _table(films, scores_now, check, old)
     after = _table(films, judged, check, limits)
-    calibrated = dict(zip(CLASSES, (len(normal), len(ill)), strict=True))
+    calibrated: dict[str, int] = dict(zip(CLASSES, (len(normal), len(ill)), strict=True))
     notes = shortages(limits, calibrated, len(rows["calibrate"]))
     if calibrate.at_bound(temperature * factor):
         notes.append(

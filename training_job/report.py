@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxr.engine import Engine
+from cxr.labels import CLASSES
 from training_job import plots
-from training_job.dataset import CLASSES
 from training_job.serving import Scored
 
 if TYPE_CHECKING:

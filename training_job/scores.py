@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import binomtest, rankdata
 from sklearn.metrics import average_precision_score
 
-from cxr.verdict import LABELS, STATUSES
+from cxr.labels import CLASSES, STATUSES
 
 BINS = 15
 RESAMPLES = 1000
@@ -154,11 +154,11 @@ def conformal_sets(
 
     `wrong_single`, a part of `single`, is the other class alone: the only error of a set that looks like an answer.
     """
-    limits = [math.inf if quantiles[name] is None else quantiles[name] for name in LABELS]
+    limits = [math.inf if quantiles[name] is None else quantiles[name] for name in CLASSES]
     inside = np.stack([probabilities, 1 - probabilities]) <= np.array(limits)[:, None]
     size = inside.sum(axis=0)
     table: dict[str, dict[str, Any]] = {}
-    for index, name in enumerate(LABELS):
+    for index, name in enumerate(CLASSES):
         of_class = labels == index
         n = int(of_class.sum())
         kinds = {

@@ -14,10 +14,11 @@ import numpy as np
 from scipy.special import expit
 
 from cxr.engine import Engine
+from cxr.labels import CLASSES
 from cxr.verdict import Limits, judge
 from training_job import calibrate, export, network, scores
 from training_job.console import progress, say
-from training_job.dataset import CLASSES, Dataset
+from training_job.dataset import Dataset
 from training_job.features import Features
 from training_job.hyperparameters import Hyperparameters
 from training_job.litert import Signature, cores
@@ -26,7 +27,6 @@ from training_job.stop import Stop
 if TYPE_CHECKING:
     from training_job.learning import Learned
 
-LOW_CONFIDENCE = 0.70
 # int8 is deployed only while it costs less than this on the tune films.
 MAX_AUROC_DROP, MAX_LABEL_FLIPS, MAX_STATUS_FLIPS = 0.002, 0.005, 0.005
 # float16 should cost nothing; where features move less than its 11 bits (flatten, in [0, 1]) float32 is deployed. The
@@ -122,9 +122,8 @@ def calibration(raw: dict[str, Raw], dataset: Dataset, settings: Hyperparameters
         quantile_pneumonia=quantiles["PNEUMONIA"],
         alpha=settings.alpha,
         ood_limit=calibrate.ood_limit(distances),
-        low_confidence=LOW_CONFIDENCE,
     )
-    counts = {name: len(rows) for name, rows in of_class.items()}
+    counts: dict[str, int] = {name: len(rows) for name, rows in of_class.items()}
     return Calibration(temperature, mean, whitening, limits, counts, len(distances))
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from cxr.labels import CLASSES
 from cxr.verdict import SATURATION_LIMIT
 from training_job.console import some
-from training_job.dataset import CLASSES, BadDataset, Dataset, Films
+from training_job.dataset import BadDataset, Dataset, Films
 from training_job.patients import patient_of
 
 THUMBNAIL = 32

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from cxr.labels import STATUSES
 from cxr.reasons import JUDGED, SENTENCES, UNREADABLE, reason
-from cxr.verdict import SATURATION_LIMIT, STATUSES, Limits, judge, unreadable
+from cxr.verdict import SATURATION_LIMIT, Limits, judge, unreadable
 
 LIMITS = Limits(threshold=0.4, quantile_normal=0.5, quantile_pneumonia=0.5, alpha=0.05, ood_limit=30.0)
 CASES = [

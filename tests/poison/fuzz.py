@@ -31,7 +31,8 @@ from poison_dicom import compressed, header, saved  # noqa: E402
 from poison_raster import deep_png, encoded  # noqa: E402
 
 from cxr.engine import Output  # noqa: E402
-from cxr.verdict import STATUSES, Limits  # noqa: E402
+from cxr.labels import STATUSES  # noqa: E402
+from cxr.verdict import Limits  # noqa: E402
 from inference_lambda.examination import examine  # noqa: E402
 from inference_lambda.heatmap import overlay_png  # noqa: E402
 

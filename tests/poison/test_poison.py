@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cxr.film import UnreadableImage, read_film
+from cxr.labels import STATUSES
 from cxr.reasons import UNREADABLE
-from cxr.verdict import STATUSES, Limits
+from cxr.verdict import Limits
 from inference_lambda import result as results
 from inference_lambda.examination import examine
 

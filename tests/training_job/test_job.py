@@ -18,9 +18,9 @@ import pytest
 from cxr.bundle import read_bundle
 from cxr.engine import Engine
 from cxr.film import read_film
+from cxr.labels import CLASSES
 from cxr.verdict import Limits, judge
 from training_job import export, package, scores
-from training_job.dataset import CLASSES
 from training_job.metric_definitions import METRIC_DEFINITIONS
 from training_job.package import FILES
 

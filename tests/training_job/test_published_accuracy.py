@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cxr.labels import CLASSES
 from cxr.verdict import Limits, judge
 from training_job import scores
-from training_job.dataset import CLASSES
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 RUNS = json.loads((RESULTS / "accuracy.json").read_text())["runs"]

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from cxr.labels import CLASSES
 from cxr.verdict import Limits
 from local_aws.synthetic import film
 from training_job import package, recalibrate, scores, serving
-from training_job.dataset import CLASSES, Films
+from training_job.dataset import Films
 from training_job.serving import Scored, scored
 from training_job.stop import Stop
 

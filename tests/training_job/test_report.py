@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cxr.labels import CLASSES
 from training_job import report, scores
-from training_job.dataset import CLASSES
 
 
 @pytest.fixture

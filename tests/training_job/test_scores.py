@@ -56,13 +56,14 @@ def test_the_error_of_the_conformal_sets_is_told_beside_their_coverage() -> None
 
 
 def test_the_sets_are_those_of_the_verdict() -> None:
-    from cxr.verdict import LABELS, Limits, judge
+    from cxr.labels import CLASSES
+    from cxr.verdict import Limits, judge
 
     limits = Limits(0.5, 0.42, 0.37, 0.05, 10.0)
     probabilities = np.linspace(0, 1, 41)
     sets = scores.conformal_sets(np.zeros(41, int), probabilities, {"NORMAL": 0.42, "PNEUMONIA": 0.37})["NORMAL"]
     given = [judge(float(p), 0.0, 0.0, limits).conformal_set for p in probabilities]
-    assert sets["wrong_single"]["value"] == given.count((LABELS[1],)) / 41
+    assert sets["wrong_single"]["value"] == given.count((CLASSES[1],)) / 41
     assert sets["single"]["value"] == sum(len(one) == 1 for one in given) / 41
 
 
