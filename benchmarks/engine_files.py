@@ -56,7 +56,7 @@ def _synthetic(count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
 
 def _real(dataset: Path, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Test films of both classes in turn, calibration films from train; Kaggle's layout."""
-    from cxr.film import read_film
+    from cxr.reader import read_film
 
     def spread(split: str, label: str, wanted: int) -> list[np.ndarray]:
         files = sorted(file for file in (dataset / split / label).iterdir() if file.suffix in (".jpeg", ".jpg", ".png"))
@@ -72,9 +72,10 @@ def _real(dataset: Path, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]
 
 
 def _shrunk(picture: Any) -> np.ndarray:
+    from cxr.bundle import SIDE
     from cxr.film import square
 
-    return square(picture.convert("L"))
+    return square(picture.convert("L"), SIDE)
 
 
 def _write_films(folder: Path, films: np.ndarray) -> None:

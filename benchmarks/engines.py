@@ -122,7 +122,7 @@ def function(folder: Path, threads: int, runs: int) -> dict[str, Any]:
 
     from cxr.bundle import read_bundle
     from cxr.engine import Engine
-    from cxr.film import read_film
+    from cxr.reader import read_film
     from cxr.verdict import Limits, judge
     from inference_lambda import result as results
     from inference_lambda.examination import examine
@@ -198,7 +198,7 @@ class Objects:
 
 def first_verdict(folder: Path) -> None:
     """A TensorFlow process from its start to its first answer, as a Lambda on Keras would have it."""
-    from cxr.film import read_film
+    from cxr.reader import read_film
 
     answer = keras_predict(folder, 1)
     print(answer(read_film((folder / FILM).read_bytes()).pixels))

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from cxr.bundle import SIDE
 from cxr.engine import Engine
-from cxr.film import SIDE, read_film
 from cxr.labels import CLASSES
+from cxr.reader import read_film
 from local_aws.synthetic import film
 
 FILMS, SEED = 12, 0

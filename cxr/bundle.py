@@ -25,12 +25,11 @@ PRECISIONS = ("int8", "float16", "float32")
 MAX_MANIFEST_BYTES = 1 << 20
 LOW_CONFIDENCE = 0.70
 """Of the answer's label; below it a film is `uncertain`."""
-INPUT = {
-    "shape": [1, 224, 224, 1],
-    "dtype": "float32",
-    "range": [0, 255],
-    "resize": "stretch, Pillow BILINEAR, antialiased",
-}
+SIDES = range(64, 321, 16)
+"""Pixels a side of the square film that a model may take."""
+SIDE = 224
+"""Of a model that does not say another: VGG16's own."""
+_SIDES_SAID = f"{SIDES.start} to {SIDES[-1]} px in steps of {SIDES.step}"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BLOCK = 1 << 20
@@ -73,7 +72,7 @@ class Bundle:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
         if self.input is None:
-            object.__setattr__(self, "input", dict(INPUT))
+            object.__setattr__(self, "input", input_of(SIDE))
         _check(self)
 
     @classmethod
@@ -98,6 +97,12 @@ class Bundle:
         return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False).encode() + b"\n"
 
     @property
+    def side(self) -> int:
+        """Pixels a side of the film that the model takes, one of SIDES."""
+        assert self.input is not None
+        return self.input["shape"][1]
+
+    @property
     def model_sha256(self) -> str:
         """sha256 of model.tflite, the identity of the deployed model."""
         return self.files["model.tflite"]["sha256"]
@@ -116,6 +121,16 @@ class Bundle:
             raise BundleError(
                 f"{name} has sha256 {digest[:16]}, the bundle says {expected['sha256'][:16]}; fetch it again"
             )
+
+
+def input_of(side: int) -> dict[str, Any]:
+    """The manifest's `input` of a model that takes films of side x side px."""
+    return {
+        "shape": [1, side, side, 1],
+        "dtype": "float32",
+        "range": [0, 255],
+        "resize": "stretch, Pillow BILINEAR, antialiased",
+    }
 
 
 def read_bundle(folder: Path, files: Iterable[str] = ()) -> Bundle:
@@ -152,7 +167,7 @@ def _check(bundle: Bundle) -> None:
         value = getattr(bundle, name)
         _expect(name, value, isinstance(value, str) and value != "", "a text")
     _expect("classes", bundle.classes, bundle.classes == CLASSES, f"{CLASSES}")
-    _expect("input", bundle.input, bundle.input == INPUT, f"{INPUT}")
+    _expect("input", bundle.input, _is_input(bundle.input), f"{input_of(SIDE)} or another side out of {_SIDES_SAID}")
     _expect("head", bundle.head, bundle.head in HEADS, f"one of {HEADS}")
     _expect("precision", bundle.precision, bundle.precision in PRECISIONS, f"one of {PRECISIONS}")
     _expect("weights", bundle.weights, _get(bundle.weights, "source") in SOURCES, f"a source out of {SOURCES}")
@@ -183,6 +198,12 @@ def _check_files(files: Mapping[str, Any]) -> None:
 
 def _get(mapping: Any, name: str, default: Any = None) -> Any:
     return mapping.get(name, default) if isinstance(mapping, Mapping) else default
+
+
+def _is_input(document: Any) -> bool:
+    shape = _get(document, "shape")
+    side = shape[1] if isinstance(shape, list) and len(shape) == len(input_of(SIDE)["shape"]) else None
+    return _is_count(side) and side in SIDES and document == input_of(side)
 
 
 def _is_count(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """The DICOM branch of read_film.
 
-The rules defended here: only a plain radiograph of the chest is read; what the header promises is capped before
+Only a plain radiograph of the chest is read; what the header promises is capped before
 anything is inflated or decoded; pixels come out as they would be presented (MONOCHROME1 inverted, rescale and VOI LUT
 applied, BitsStored honoured); and no tag's text leaves this module, neither in errors nor in log lines nor in
 warnings.
@@ -18,14 +18,13 @@ from cxr.film import (
     MAX_BYTES,
     Film,
     UnreadableImage,
-    check_scans,
     check_size,
     check_span,
     check_tail,
     look_up,
     square,
 )
-from cxr.headers import jpeg_frame
+from cxr.headers import check_scans, jpeg_frame
 from cxr.jpeg2000 import read_codestream
 
 if TYPE_CHECKING:
@@ -78,12 +77,12 @@ _TAGS = (
 """All that is ever parsed; who the patient is stays bytes."""
 
 
-def read_dicom(data: bytes) -> Film:
+def read_dicom(data: bytes, side: int) -> Film:
     """A DICOM part 10 file of one CR or DX frame -> Film. Raises UnreadableImage for everything else."""
     try:
         dataset = _parse(data)
         _check_subject(dataset)
-        return _develop(dataset)
+        return _develop(dataset, side)
     except (UnreadableImage, MemoryError):
         raise
     except Exception:
@@ -144,11 +143,11 @@ def _check_subject(dataset: Dataset) -> None:
         raise UnreadableImage("dicom_encoding")
 
 
-def _develop(dataset: Dataset) -> Film:
+def _develop(dataset: Dataset, side: int) -> Film:
     stored, depth = _stored_values(dataset), int(dataset.BitsStored)
     check_span(int(stored.min()), int(stored.max()))
     table = _presentation(dataset, depth, np.bincount(stored.ravel(), minlength=1 << depth) > 0)
-    pixels = square(look_up(table, stored))
+    pixels = square(look_up(table, stored), side)
     check_span(int(pixels.min()), int(pixels.max()))
     return Film(pixels, "DICOM", int(dataset.Columns), int(dataset.Rows), 0.0)
 

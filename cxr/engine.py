@@ -1,6 +1,6 @@
 """The one place that knows LiteRT.
 
-The rule defended here: numbers leave the model only through one checked signature, and a model that does not
+Numbers leave the model only through one checked signature, and a model that does not
 reproduce its own golden films on this very machine is refused.
 """
 
@@ -16,7 +16,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-SIDE = 224
+from cxr.bundle import SIDES
+
 SIGNATURE = "serving_default"
 INPUT_NAME = "film"
 OUTPUT_NAMES = frozenset({"probability", "heatmap", "ood_distance"})
@@ -38,7 +39,7 @@ class Output:
 
 
 class _Golden(NamedTuple):
-    """films: uint8 [n, 224, 224]; the answers recorded for them; tolerance: of the probability."""
+    """films: uint8 [n, side, side]; the answers recorded for them; tolerance: of the probability."""
 
     films: np.ndarray
     probabilities: np.ndarray
@@ -48,7 +49,10 @@ class _Golden(NamedTuple):
 
 
 class Engine:
-    """A LiteRT interpreter of one deployed model. A path is mapped into memory, bytes are copied."""
+    """A LiteRT interpreter of one deployed model. A path is mapped into memory, bytes are copied.
+
+    side: px of the square films that it takes.
+    """
 
     def __init__(self, model: Path | bytes, threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -59,15 +63,16 @@ class Engine:
             signature = self._interpreter.get_signature_list().get(SIGNATURE, {})
             self._check_names(signature)
             self._run = self._interpreter.get_signature_runner(SIGNATURE)
-            self._check_shape()
+            self.side = self._checked_side()
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"LiteRT refuses the model: {error}") from error
 
     def run(self, pixels: np.ndarray) -> Output:
-        """pixels: uint8 [224, 224]. ValueError for any other shape or dtype."""
-        if pixels.shape != (SIDE, SIDE) or pixels.dtype != np.uint8:
+        """pixels: uint8 [side, side]. ValueError for any other shape or dtype."""
+        if pixels.shape != (self.side, self.side) or pixels.dtype != np.uint8:
             raise ValueError(
-                f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 ({SIDE}, {SIDE}): use cxr.film.read_film"
+                f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 {(self.side, self.side)}: "
+                f"read the film with cxr.reader.read_film(data, {self.side})"
             )
         raw = self._run(**{INPUT_NAME: pixels.astype(np.float32)[None, :, :, None]})
         heatmap = raw["heatmap"].reshape(raw["heatmap"].shape[-2:]).copy()
@@ -79,7 +84,7 @@ class Engine:
 
         Each film costs one inference, so a cold start asks for few.
         """
-        recorded = _recorded(golden)
+        recorded = _recorded(golden, self.side)
         answers = zip(recorded.films, recorded.probabilities, recorded.distances, recorded.heatmaps, strict=True)
         for film, probability, distance, heatmap in islice(answers, at_most):
             self._compare(self.run(film), probability, distance, heatmap, recorded.tolerance)
@@ -104,14 +109,19 @@ class Engine:
                 f"expected {INPUT_NAME} -> {sorted(OUTPUT_NAMES)}"
             )
 
-    def _check_shape(self) -> None:
+    def _checked_side(self) -> int:
         details = self._run.get_input_details()[INPUT_NAME]
         shape, dtype = tuple(int(n) for n in details["shape"]), np.dtype(details["dtype"])
-        if shape != (1, SIDE, SIDE, 1) or dtype != np.float32:
-            raise EngineError(f"input is {dtype} {shape}, expected float32 {(1, SIDE, SIDE, 1)}")
+        side = shape[1] if len(shape) > 1 else 0
+        if shape != (1, side, side, 1) or side not in SIDES or dtype != np.float32:
+            raise EngineError(
+                f"input is {dtype} {shape}, expected float32 (1, side, side, 1) with a side of "
+                f"{SIDES.start} to {SIDES[-1]} px in steps of {SIDES.step}"
+            )
+        return side
 
 
-def _recorded(golden: Path | bytes) -> _Golden:
+def _recorded(golden: Path | bytes, side: int) -> _Golden:
     """The content of golden.npz. Raises EngineError unless it is whole and of the form that an export writes."""
     try:
         with np.load(BytesIO(golden) if isinstance(golden, bytes) else golden, allow_pickle=False) as arrays:
@@ -122,9 +132,9 @@ def _recorded(golden: Path | bytes) -> _Golden:
             f"golden.npz is no archive of golden films ({type(error).__name__}); export the bundle again"
         ) from error
     probabilities, distances, heatmaps = answers
-    if films.dtype != np.uint8 or films.shape[1:] != (SIDE, SIDE) or not len(films):
+    if films.dtype != np.uint8 or films.shape[1:] != (side, side) or not len(films):
         raise EngineError(
-            f"golden films are {films.dtype} {films.shape}, expected uint8 (n, {SIDE}, {SIDE}); export the bundle again"
+            f"golden films are {films.dtype} {films.shape}, expected uint8 (n, {side}, {side}); export the bundle again"
         )
     shapes = probabilities.shape, distances.shape, heatmaps.shape[:1]
     if shapes != (films.shape[:1],) * 3:

@@ -8,6 +8,12 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from cxr.film import UnreadableImage
+
+MAX_SCANS = 64
+"""Scans of a progressive JPEG; encoders write about 10, and each one costs a pass over all pixels."""
+_START_OF_SCAN = b"\xff\xda"
+
 _JPEG_STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 """SOF0..SOF15 without DHT, JPG and DAC; SOF55 (0xF7) is JPEG-LS."""
@@ -47,3 +53,9 @@ def jpeg_frame(data: bytes) -> JpegFrame | None:
         else:
             at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
     return None
+
+
+def check_scans(jpeg: bytes) -> None:
+    """Raises UnreadableImage for a JPEG stream of too many scans."""
+    if (scans := jpeg.count(_START_OF_SCAN)) > MAX_SCANS:
+        raise UnreadableImage("too_complex", scans=scans, limit=MAX_SCANS)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from cxr.bundle import sha256_of
 from cxr.engine import Engine, Output
-from cxr.film import Film, UnreadableImage, read_film
+from cxr.film import Film, UnreadableImage
+from cxr.reader import read_film
 from cxr.verdict import Limits, Verdict, judge, unreadable
 
 
@@ -31,7 +32,7 @@ def examine(data: bytes, engine: Engine, limits: Limits) -> Examination:
     digest = sha256_of(data)
     started = time.perf_counter()
     try:
-        film = read_film(data)
+        film = read_film(data, engine.side)
     except UnreadableImage as error:
         durations = {"decode": _ms_since(started)}
         return Examination(unreadable(error.code, error.sentence), digest, len(data), durations=durations)

@@ -183,6 +183,8 @@ class ModelSource:
             del data
             bundle.verify(MODEL, folder / MODEL)
             engine = Engine(folder / MODEL, self._threads)
+            if engine.side != bundle.side:
+                raise BundleError(f"{MODEL} takes films of {engine.side} px, the bundle says {bundle.side}")
             engine.check_golden(golden, GOLDEN_FILMS)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

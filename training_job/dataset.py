@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr.film import SIDE, UnreadableImage, read_film
+from cxr.bundle import SIDE
+from cxr.film import UnreadableImage
 from cxr.labels import CLASSES
+from cxr.reader import read_film
 from training_job.console import progress, some
 from training_job.litert import cores
 from training_job.patients import BUCKETS, bucket_of, patient_of, read_patient_list, with_twins

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from cxr.film import SIDE
+from cxr.bundle import SIDE
 from training_job.heads import Head
 
 BLOCKS = 5

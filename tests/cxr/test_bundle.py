@@ -4,7 +4,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from cxr.bundle import Bundle, BundleError, read_bundle, sha256_of
+from cxr.bundle import SIDES, Bundle, BundleError, input_of, read_bundle, sha256_of
 from cxr.verdict import Limits
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "cxr" / "bundle.schema.json").read_text())
@@ -26,6 +26,13 @@ BROKEN = {
     "alpha zero": {"conformal": {"alpha": 0, "quantile": {"NORMAL": 0.5, "PNEUMONIA": 0.5}}},
     "classes swapped": {"classes": ["PNEUMONIA", "NORMAL"]},
     "other input": {"input": {"shape": [1, 299, 299, 3]}},
+    "side of 65": {"input": input_of(65)},
+    "side of 336": {"input": input_of(336)},
+    "side of 48": {"input": input_of(48)},
+    "oblong film": {"input": {**input_of(224), "shape": [1, 224, 112, 1]}},
+    "side as text": {"input": {**input_of(224), "shape": [1, "224", "224", 1]}},
+    "shape as a number": {"input": {**input_of(224), "shape": 224}},
+    "other range": {"input": {**input_of(224), "range": [0, 1]}},
     "future schema": {"schema_version": 2},
     "no model": {"files": {"golden.npz": {"sha256": "0" * 64, "bytes": 1}}},
     "path in a file name": {
@@ -49,6 +56,19 @@ def test_an_inconsistent_bundle_is_refused(document, changes):
 def test_the_schema_refuses_what_the_code_refuses(document, changes):
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**document, **changes}, SCHEMA)
+
+
+def test_every_allowed_side_is_in_code_and_schema(document):
+    for side in SIDES:
+        changed = {**document, "input": input_of(side)}
+        jsonschema.validate(changed, SCHEMA)
+        assert Bundle.from_json(json.dumps(changed)).side == side
+    assert SCHEMA["properties"]["input"]["properties"]["shape"]["enum"] == [input_of(side)["shape"] for side in SIDES]
+
+
+def test_a_bundle_of_a_writer_that_knew_one_side_takes_224_px(document):
+    assert document["input"]["shape"] == [1, 224, 224, 1]
+    assert Bundle.from_json(json.dumps({**document, "input": None})).side == 224
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"{}", b"\xff\xfe", b" " * (2 << 20)])

@@ -9,7 +9,8 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
-from cxr.film import UnreadableImage, read_film
+from cxr.film import UnreadableImage
+from cxr.reader import read_film
 
 RAMP = np.arange(256, dtype=np.uint16)[None, :].repeat(200, 0)
 

@@ -23,6 +23,22 @@ def test_the_engine_returns_three_named_outputs(engine, tiny):
     assert output.heatmap.shape == (14, 14) and output.heatmap.dtype == np.float32
 
 
+def test_the_engine_takes_the_side_of_its_model(tiny, model_cache):
+    engine = Engine(tiny.cached_model(model_cache, side=64))
+    assert engine.side == 64 and engine.run(np.zeros((64, 64), np.uint8)).heatmap.shape == (4, 4)
+    engine.check_golden(tiny.golden(side=64))
+    with pytest.raises(ValueError, match="64"):
+        engine.run(np.zeros((224, 224), np.uint8))
+    with pytest.raises(EngineError, match=r"expected uint8 \(n, 64, 64\)"):
+        engine.check_golden(tiny.golden())
+
+
+@pytest.mark.parametrize("side", [48, 72, 336])
+def test_a_model_of_a_side_that_no_bundle_may_have_is_refused(tiny, model_cache, side):
+    with pytest.raises(EngineError, match="64 to 320 px in steps of 16"):
+        Engine(tiny.cached_model(model_cache, side=side))
+
+
 def test_a_later_run_leaves_earlier_heat_maps_alone(engine):
     first = engine.run(np.full((224, 224), 200, np.uint8)).heatmap
     before = first.copy()

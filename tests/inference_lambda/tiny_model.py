@@ -1,7 +1,7 @@
 """A real .tflite of a few kilobytes with the deployed signature, and a bundle around it, for tests that need no VGG16.
 
-probability = sigmoid(slope * (mean grey - 0.5)), ood_distance = 40 * |mean grey - 0.5|, heatmap = 14x14 mean grey. So a
-test chooses the answer by the film's brightness.
+probability = sigmoid(slope * (mean grey - 0.5)), ood_distance = 40 * |mean grey - 0.5|, heatmap = mean grey of squares
+of 16 px. So a test chooses the answer by the film's brightness.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ import tempfile
 
 import numpy as np
 
-from cxr.bundle import Bundle, sha256_of
+from cxr.bundle import SIDE, Bundle, sha256_of
 
 DISTANCE_SCALE = 40.0
 OOD_LIMIT = 10.0
 GOLDEN_LEVELS = (80, 128, 170)
 
 
-def cached_model(folder: pathlib.Path, slope: float = 12.0) -> bytes:
+def cached_model(folder: pathlib.Path, slope: float = 12.0, side: int = SIDE) -> bytes:
     """The .tflite; converted once (TensorFlow takes seconds to import) and then read from `folder`."""
     recipe = pathlib.Path(__file__).read_bytes() + importlib.metadata.version("tensorflow").encode()
-    file = folder / f"tiny-{hashlib.sha256(recipe).hexdigest()[:16]}-{slope}.tflite"
+    file = folder / f"tiny-{hashlib.sha256(recipe).hexdigest()[:16]}-{slope}-{side}.tflite"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(convert(slope))
+        file.write_bytes(convert(slope, side))
     return file.read_bytes()
 
 
-def convert(slope: float) -> bytes:
+def convert(slope: float, side: int) -> bytes:
     import tensorflow as tf
 
     class Tiny(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([1, 224, 224, 1], tf.float32, name="film")])
+        @tf.function(input_signature=[tf.TensorSpec([1, side, side, 1], tf.float32, name="film")])
         def serve(self, film):
             grey = film / 255.0
             heatmap = tf.nn.avg_pool2d(grey, 16, 16, "VALID")
             shift = tf.reduce_mean(heatmap, axis=[1, 2]) - 0.5
             return {
                 "probability": tf.sigmoid(slope * shift),
-                "heatmap": tf.reshape(heatmap, [1, 14, 14]),
+                "heatmap": tf.reshape(heatmap, [1, side // 16, side // 16]),
                 "ood_distance": DISTANCE_SCALE * tf.abs(shift),
             }
 
@@ -53,8 +53,8 @@ def convert(slope: float) -> bytes:
         return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
 
 
-def golden(slope: float = 12.0) -> bytes:
-    films = np.stack([np.full((224, 224), level, np.uint8) for level in GOLDEN_LEVELS])
+def golden(slope: float = 12.0, side: int = SIDE) -> bytes:
+    films = np.stack([np.full((side, side), level, np.uint8) for level in GOLDEN_LEVELS])
     shift = films.mean(axis=(1, 2)) / 255.0 - 0.5
     stream = io.BytesIO()
     np.savez(
@@ -62,7 +62,7 @@ def golden(slope: float = 12.0) -> bytes:
         films=films,
         probability=(1 / (1 + np.exp(-slope * shift))).astype(np.float32),
         ood_distance=(DISTANCE_SCALE * np.abs(shift)).astype(np.float32),
-        heatmap=np.repeat(films[:, :1, :1] / np.float32(255), 14, 1).repeat(14, 2),
+        heatmap=np.repeat(films[:, :1, :1] / np.float32(255), side // 16, 1).repeat(side // 16, 2),
         tolerance=np.float32(0.001),
     )
     return stream.getvalue()

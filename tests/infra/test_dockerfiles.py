@@ -37,7 +37,7 @@ def test_the_base_comes_in_with_its_digest_at_build_time(folder):
 
 def test_every_file_that_is_copied_exists(folder):
     sources = [p.relative_to(ROOT).as_posix() for p in IMAGES[folder].sources()]
-    assert f"{folder}/requirements.txt" in sources and "cxr/film.py" in sources
+    assert f"{folder}/requirements.txt" in sources and "cxr/reader.py" in sources
 
 
 def test_what_is_copied_holds_every_module_of_ours_that_is_imported(folder):

@@ -45,6 +45,8 @@ LIMITS = Limits(0.5, 0.5, 0.5, 0.05, 10.0)
 class MeanEngine:
     """Answers by brightness, so that fuzzing reads films instead of waiting for a network."""
 
+    side = 224
+
     def run(self, pixels: np.ndarray) -> Output:
         share = float(pixels.mean()) / 255
         return Output(share, pixels[::16, ::16].astype(np.float32), 40 * abs(share - 0.5))

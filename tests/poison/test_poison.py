@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cxr.film import UnreadableImage, read_film
+from cxr.film import UnreadableImage
 from cxr.labels import STATUSES
+from cxr.reader import read_film
 from cxr.reasons import UNREADABLE
 from cxr.verdict import Limits
 from inference_lambda import result as results

@@ -17,8 +17,8 @@ import pytest
 
 from cxr.bundle import read_bundle
 from cxr.engine import Engine
-from cxr.film import read_film
 from cxr.labels import CLASSES
+from cxr.reader import read_film
 from cxr.verdict import Limits, judge
 from training_job import export, package, scores
 from training_job.metric_definitions import METRIC_DEFINITIONS
