@@ -30,7 +30,7 @@ def work(queue_url: str) -> dict[str, Any]:
     """Find, write and queue; runs in the child process. Seconds per step, peak memory in MiB."""
     sys.path.insert(0, str(ROOT / "dags"))
     import boto3
-    from pipeline import backlog, submission
+    from cxr_pipeline import backlog, submission
 
     s3, sqs = boto3.client("s3"), boto3.client("sqs")
     seconds: dict[str, float] = {}

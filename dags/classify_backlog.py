@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from pipeline import backlog, bundle, difference, pointer, submission
-from pipeline.clients import client
-from pipeline.draining import DrainSensor
-from pipeline.naming import run_key
-from pipeline.outcome import fail, headline, skip
-from pipeline.settings import settings
+from cxr_pipeline import backlog, bundle, difference, pointer, submission
+from cxr_pipeline.clients import client
+from cxr_pipeline.draining import DrainSensor
+from cxr_pipeline.naming import run_key
+from cxr_pipeline.outcome import fail, headline, skip
+from cxr_pipeline.settings import settings
 
 POINTER_SECONDS = 60  # a warm function reads the pointer again after so long
 

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from pipeline import bundle, corrections, dataset
-from pipeline.clients import client
-from pipeline.outcome import fail, headline
-from pipeline.settings import settings
+from cxr_pipeline import bundle, corrections, dataset
+from cxr_pipeline.clients import client
+from cxr_pipeline.outcome import fail, headline
+from cxr_pipeline.settings import settings
 
 FORM = {
     "corrections": Param(

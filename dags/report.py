@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from pipeline import bundle, difference, oversight, pointer, worklist
-from pipeline.answers import Answer, Answers
-from pipeline.assets import DRIFT
-from pipeline.backlog import RESULTS
-from pipeline.clients import client
-from pipeline.dataset import listing
-from pipeline.naming import run_key
-from pipeline.outcome import headline, skip
-from pipeline.settings import Settings, settings
-from pipeline.smoke import PREFIX as SMOKE_PREFIX
+from cxr_pipeline import bundle, difference, oversight, pointer, worklist
+from cxr_pipeline.answers import Answer, Answers
+from cxr_pipeline.assets import DRIFT
+from cxr_pipeline.backlog import RESULTS
+from cxr_pipeline.clients import client
+from cxr_pipeline.dataset import listing
+from cxr_pipeline.naming import run_key
+from cxr_pipeline.outcome import headline, skip
+from cxr_pipeline.settings import Settings, settings
+from cxr_pipeline.smoke import PREFIX as SMOKE_PREFIX
 
 LATEST = "reports/latest/"
 CONTENT_TYPES = {"worklist.html": "text/html; charset=utf-8", "worklist.csv": "text/csv; charset=utf-8"}

@@ -1,6 +1,6 @@
 """Retrain the pneumonia model, weekly or by hand, and put it into service only if it is shown to be good enough.
 
-The request to SageMaker is a literal here, rendered anew on every try; what a task computes lives in ``pipeline``.
+The request to SageMaker is a literal here, rendered anew on every try; what a task computes lives in ``cxr_pipeline``.
 
 * `plan`: checks the dataset by its listing; finds an earlier job with the same data, image and parameters. *If it
   fails:* the message names what is missing; nothing was paid for.
@@ -32,15 +32,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
-from pipeline import bundle, comparison, dataset, gate, pointer, registry, smoke, start_weights
-from pipeline.approval import ApprovalSensor
-from pipeline.clients import client, error_code, promoting_s3
-from pipeline.naming import job_name, run_key
-from pipeline.outcome import fail, headline, skip
-from pipeline.retrain_form import FORM, HYPERPARAMETERS, fingerprint
-from pipeline.schedule import retrain_schedule
-from pipeline.settings import settings
-from pipeline.training import TrainingOperator
+from cxr_pipeline import bundle, comparison, dataset, gate, pointer, registry, smoke, start_weights
+from cxr_pipeline.approval import ApprovalSensor
+from cxr_pipeline.clients import client, error_code, promoting_s3
+from cxr_pipeline.naming import job_name, run_key
+from cxr_pipeline.outcome import fail, headline, skip
+from cxr_pipeline.retrain_form import FORM, HYPERPARAMETERS, fingerprint
+from cxr_pipeline.schedule import retrain_schedule
+from cxr_pipeline.settings import settings
+from cxr_pipeline.training import TrainingOperator
 
 PROMOTION_ATTEMPTS = 5
 

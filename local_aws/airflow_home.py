@@ -23,7 +23,7 @@ def airflow_environment(home: Path, aws: Mapping[str, str], settings: Mapping[st
         **aws,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
@@ -36,9 +36,22 @@ def airflow_environment(home: Path, aws: Mapping[str, str], settings: Mapping[st
     }
 
 
+def lay_out_dags(folder: Path) -> None:
+    """Let ``folder`` hold what an account's DAGs folder holds, as links: what lies in dags/, and cxr/ beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    for source in (*(ROOT / "dags").iterdir(), ROOT / "cxr"):
+        if source.name != "__pycache__":
+            (folder / source.name).symlink_to(source)
+
+
 def migrate(environment: Mapping[str, str]) -> None:
-    """Create or upgrade the metadata database. Raises RuntimeError with the tail of Airflow's output."""
-    Path(environment["AIRFLOW_HOME"]).mkdir(parents=True, exist_ok=True)
+    """Lay out the DAGs folder and create or upgrade the metadata database.
+
+    Raises RuntimeError with the tail of Airflow's output.
+    """
+    lay_out_dags(Path(environment["AIRFLOW__CORE__DAGS_FOLDER"]))
     done = subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"], env=dict(environment), capture_output=True, text=True
     )

@@ -252,7 +252,7 @@ def follow(line: str) -> str | None:
     if not found:
         return None
     message, source = found["message"].strip(), found["source"]
-    if "pipeline.training" in source and not NOISE.match(message):
+    if "cxr_pipeline.training" in source and not NOISE.match(message):
         return message
     return message if found["level"] == "error" and "task" in source else None
 

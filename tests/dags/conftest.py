@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-sys.path.insert(0, str(DAGS))  # as Airflow does with its DAG folder
+sys.path.insert(0, str(DAGS))  # as Airflow does with its DAGs folder; the repository, where cxr lies, is there already
 
 DATASET = "datasets/small/"
 # A drawn dataset and a network of random weights meet no hospital's floors: every limit is opened by its parameter.
@@ -238,7 +238,7 @@ def serve_variant(aws: Deployed) -> Callable[..., dict[str, Any]]:
         version = s3.put_object(Bucket=bucket, Key=f"{target}bundle.json", Body=raw)["VersionId"]
         digest = hashlib.sha256(raw).hexdigest()
         reference = {"bucket": bucket, "key": f"{target}bundle.json", "version_id": version, "sha256": digest}
-        from pipeline import pointer
+        from cxr_pipeline import pointer
 
         written = pointer.promote(
             s3, bucket, pointer.read(s3, bucket), bundle=reference, package_arn="arn:aws:sagemaker:us-east-1:1:m/old/0",

@@ -30,7 +30,7 @@ def test_a_taken_port_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_the_laptop_s_defaults_are_parameters_of_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.retrain_form import FORM, with_defaults
+    from cxr_pipeline.retrain_form import FORM, with_defaults
 
     changed = with_defaults(FORM, airflow_ui.LAPTOP_DEFAULTS)
     for name, value in airflow_ui.LAPTOP_DEFAULTS.items():
@@ -53,8 +53,8 @@ def test_a_component_that_ends_is_named_with_the_end_of_its_log(tmp_path: Path) 
 
 @pytest.mark.heavy
 def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_path: Path) -> None:
-    from pipeline import pointer, registry
-    from pipeline.training import TrainingOperator
+    from cxr_pipeline import pointer, registry
+    from cxr_pipeline.training import TrainingOperator
 
     aws.empty("models_bucket", pointer.KEY)
     aws.put("uploads_bucket", LONG_KEY, b"no film")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.backlog import Ledger, write_manifests
+from cxr_pipeline.backlog import Ledger, write_manifests
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

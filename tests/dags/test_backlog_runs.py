@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline import pointer, submission
+from cxr_pipeline import pointer, submission
 
 pytestmark = pytest.mark.heavy
 FILMS = {"ward 1/a+b.jpeg": "NORMAL", "ward 1/ä.jpeg": "PNEUMONIA", "w/c.jpeg": "PNEUMONIA", "w/c.jpeg.bak": "NORMAL"}

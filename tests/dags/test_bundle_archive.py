@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pipeline.bundle import REQUIRED, BundleRefused, publish
+from cxr_pipeline.bundle import REQUIRED, BundleRefused, publish
 
 
 class Missing(Exception):

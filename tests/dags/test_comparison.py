@@ -6,8 +6,8 @@ import random
 
 import numpy as np
 import pytest
-from pipeline import comparison
-from pipeline.comparison import Margins, NotComparable, Scored, worse
+from cxr_pipeline import comparison
+from cxr_pipeline.comparison import Margins, NotComparable, Scored, worse
 
 MARGINS = Margins(auroc=-0.01, balanced_accuracy=-0.02)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline import dataset
-from pipeline.corrections import (
+from cxr_pipeline import dataset
+from cxr_pipeline.corrections import (
     Correction,
     CorrectionsRefused,
     Version,
@@ -23,8 +23,8 @@ from pipeline.corrections import (
     make_version,
     read,
 )
-from pipeline.dataset_version import next_version, previous_version
-from pipeline.settings import Settings
+from cxr_pipeline.dataset_version import next_version, previous_version
+from cxr_pipeline.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,33 +25,52 @@ PARSE = """
 import json, os, sys, time
 from airflow.dag_processing.dagbag import DagBag
 folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
-sys.path.insert(0, folder)
+sys.path[0] = folder  # instead of the working directory
 started = time.process_time()
 bag = DagBag(folder)
 print("PARSED " + json.dumps({
     "errors": bag.import_errors,
+    "files": sorted(stat.file.removeprefix(folder).lstrip("/") for stat in bag.dagbag_stats),
     "seconds": time.process_time() - started,
-    "heavy": sorted({"tensorflow", "keras", "cxr", "moto", "sagemaker"} & set(sys.modules)),
+    "heavy": sorted({"tensorflow", "keras", "numpy", "PIL", "moto", "sagemaker"} & set(sys.modules)),
     "tasks": {dag.dag_id: sorted(dag.task_ids) for dag in bag.dags.values()},
     "schedules": {dag.dag_id: str(dag.schedule) for dag in bag.dags.values()},
 }))
 """
 
 
-def parse(**environment: str) -> dict:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
+    """The DAGs folder of an account: what lies in dags/, and cxr/ beside it; nothing else of the repository."""
+    made = tmp_path_factory.mktemp("account") / "dags"
+    shutil.copytree(repo / "dags", made)
+    shutil.copytree(repo / "cxr", made / "cxr")
+    return made
+
+
+def parse(folder: Path, **environment: str) -> dict:
     done = subprocess.run(
-        [sys.executable, "-c", PARSE], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PARSE],
+        env={**os.environ, **environment, "AIRFLOW__CORE__DAGS_FOLDER": str(folder)},
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("PARSED "))[7:])
 
 
 @pytest.fixture(scope="module")
-def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return parse(AIRFLOW_HOME=str(tmp_path_factory.mktemp("no-database")))
+def parsed(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict:
+    return parse(folder, AIRFLOW_HOME=str(tmp_path_factory.mktemp("no-database")))
 
 
 def test_the_folder_parses_without_a_database(parsed: dict) -> None:
     assert parsed["errors"] == {}
+
+
+def test_the_packages_beside_the_dags_are_not_parsed_as_dags(parsed: dict) -> None:
+    assert parsed["files"] == ["classify_backlog.py", "correct_labels.py", "report.py", "retrain.py"]
 
 
 def test_parsing_loads_nothing_of_the_training_environment(parsed: dict) -> None:
@@ -99,7 +119,7 @@ def test_only_names_of_airflow_3_0_6_are_imported_from_the_sdk(repo: Path) -> No
 
 def test_no_optional_field_blocks_the_form_s_button(repo: Path) -> None:
     """Airflow's form takes an empty text field for missing unless its type allows null."""
-    from pipeline.retrain_form import FORM
+    from cxr_pipeline.retrain_form import FORM
 
     blocking = [name for name, param in FORM.items() if param.value == "" or (param.value is None) != _nullable(param)]
     assert blocking == []
@@ -110,7 +130,7 @@ def _nullable(param: Any) -> bool:
 
 
 def test_the_form_s_hyperparameters_are_the_training_job_s(repo: Path) -> None:
-    from pipeline.retrain_form import FORM, HYPERPARAMETERS
+    from cxr_pipeline.retrain_form import FORM, HYPERPARAMETERS
 
     from training_job.hyperparameters import SPECIFICATIONS
 
@@ -128,20 +148,20 @@ def test_the_form_s_hyperparameters_are_the_training_job_s(repo: Path) -> None:
     [("none", "NoneType"), ("drift", "list"), ("@daily", "str"), ("0 3 * * 1 or drift", "AssetOrTimeSchedule")],
 )
 def test_the_schedule_variable_is_understood(text: str, kind: str) -> None:
-    from pipeline.schedule import schedule_of
+    from cxr_pipeline.schedule import schedule_of
 
     assert type(schedule_of(text)).__name__ == kind
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    from pipeline.schedule import schedule_of
+    from cxr_pipeline.schedule import schedule_of
 
     with pytest.raises(ValueError, match="after `or`"):
         schedule_of("@weekly or whenever")
 
 
-def test_the_schedule_variable_is_read_when_the_dag_is_parsed(tmp_path: Path) -> None:
-    parsed = parse(AIRFLOW_HOME=str(tmp_path), AIRFLOW_VAR_RETRAIN_SCHEDULE="0 4 * * 6")
+def test_the_schedule_variable_is_read_when_the_dag_is_parsed(tmp_path: Path, folder: Path) -> None:
+    parsed = parse(folder, AIRFLOW_HOME=str(tmp_path), AIRFLOW_VAR_RETRAIN_SCHEDULE="0 4 * * 6")
     assert parsed["schedules"]["retrain"] == "0 4 * * 6"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pipeline.dataset import DatasetRefused, check, read_listing
+from cxr_pipeline.dataset import DatasetRefused, check, read_listing
 
 PREFIX = "datasets/x/"
 

@@ -6,8 +6,8 @@ import copy
 from typing import Any
 
 import pytest
-from pipeline.gate import Floors, missed
-from pipeline.retrain_form import FORM
+from cxr_pipeline.gate import Floors, missed
+from cxr_pipeline.retrain_form import FORM
 
 METRICS: dict[str, Any] = {
     "test": {

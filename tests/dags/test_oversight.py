@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.answers import Answer
-from pipeline.oversight import Limits, figures, histogram, psi
+from cxr_pipeline.answers import Answer
+from cxr_pipeline.oversight import Limits, figures, histogram, psi
 
 LIMITS = Limits(10, 0.25, 1.0, 0.5, 0.05, 0.02, 0.95)
 REFERENCE = {

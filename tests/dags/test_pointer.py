@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pipeline import pointer
+from cxr_pipeline import pointer
 
 pytestmark = pytest.mark.heavy
 

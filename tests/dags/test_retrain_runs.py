@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pipeline import pointer, registry
+from cxr_pipeline import pointer, registry
 
 pytestmark = pytest.mark.heavy
 

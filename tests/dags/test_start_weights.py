@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pipeline.dataset import DatasetRefused
-from pipeline.start_weights import locate
+from cxr_pipeline.dataset import DatasetRefused
+from cxr_pipeline.start_weights import locate
 
 BUCKET = "datasets"
 

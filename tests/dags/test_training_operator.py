@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
+from cxr_pipeline.training import LOG_GROUP, JobLog, TrainingFailed, TrainingOperator, settle
 from moto.sagemaker.models import sagemaker_backends
-from pipeline.training import LOG_GROUP, JobLog, TrainingFailed, TrainingOperator, settle
 
 from local_aws.server import ACCOUNT, REGION
 

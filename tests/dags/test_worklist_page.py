@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pipeline.answers import Answer, Answers
-from pipeline.oversight import Figure
-from pipeline.worklist import write_csv, write_html
+from cxr_pipeline.answers import Answer, Answers
+from cxr_pipeline.oversight import Figure
+from cxr_pipeline.worklist import write_csv, write_html
 
 
 def answer(

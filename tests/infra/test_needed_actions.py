@@ -366,7 +366,10 @@ def context_of(patch, dag, params):
 
 def retrain(patch, settings, s3, packed):
     dag = importlib.import_module("retrain")
-    outcome, approval = importlib.import_module("pipeline.outcome"), importlib.import_module("pipeline.approval")
+    outcome, approval = (
+        importlib.import_module("cxr_pipeline.outcome"),
+        importlib.import_module("cxr_pipeline.approval"),
+    )
     params = chosen(dag.FORM, min_films=1, weights="channel", instance_type="ml.m5.large", min_auroc=0)
     context = context_of(patch, dag, params)
     planned = dag.plan.function()

@@ -139,12 +139,12 @@ def test_the_serial_rises_even_after_the_pointer_was_deleted(aws):
 
 @pytest.fixture
 def dags_pointer(monkeypatch):
-    """dags/pipeline/pointer.py without Airflow, which only its sibling `clients` needs."""
-    clients = types.ModuleType("pipeline.clients")
+    """dags/cxr_pipeline/pointer.py without Airflow, which only its sibling `clients` needs."""
+    clients = types.ModuleType("cxr_pipeline.clients")
     clients.error_code = lambda error: error.response["Error"]["Code"]
-    monkeypatch.setitem(sys.modules, "pipeline", types.ModuleType("pipeline"))
-    monkeypatch.setitem(sys.modules, "pipeline.clients", clients)
-    source = Path(pointer.__file__).parent.parent / "dags/pipeline/pointer.py"
+    monkeypatch.setitem(sys.modules, "cxr_pipeline", types.ModuleType("pipeline"))
+    monkeypatch.setitem(sys.modules, "cxr_pipeline.clients", clients)
+    source = Path(pointer.__file__).parent.parent / "dags/cxr_pipeline/pointer.py"
     spec = importlib.util.spec_from_file_location("dags_pointer", source)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "dags_pointer", module)

@@ -14,8 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import IO
 
-from pipeline.answers import STATUSES, Answer
-from pipeline.oversight import Figure
+from cxr_pipeline.answers import STATUSES, Answer
+from cxr_pipeline.oversight import Figure
 
 TEMPLATE = Path(__file__).with_name("worklist.html")
 COLUMNS = (

@@ -7,10 +7,10 @@ from typing import Any
 
 from airflow.sdk import BaseSensorOperator
 
-from pipeline import submission
-from pipeline.clients import client
-from pipeline.outcome import fail
-from pipeline.settings import settings
+from cxr_pipeline import submission
+from cxr_pipeline.clients import client
+from cxr_pipeline.outcome import fail
+from cxr_pipeline.settings import settings
 
 # Beyond the longest wait of the form (168 h); Airflow's own default would end a sensor after a week.
 LONGEST = timedelta(days=8)

@@ -8,7 +8,7 @@ from airflow.sdk import Variable
 from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
 
-from pipeline.assets import DRIFT
+from cxr_pipeline.assets import DRIFT
 
 DEFAULT = "@weekly"
 ON_DRIFT = "drift"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.answers import STATUSES, Answer
+from cxr_pipeline.answers import STATUSES, Answer
 
 SMALLEST_SHARE = 1e-4  # an empty bin would make the PSI infinite
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator
 
-from pipeline.clients import client, error_code
-from pipeline.outcome import fail
+from cxr_pipeline.clients import client, error_code
+from cxr_pipeline.outcome import fail
 
 JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"

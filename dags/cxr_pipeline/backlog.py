@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.dataset import listing
-from pipeline.smoke import PREFIX as SMOKE_PREFIX
+from cxr_pipeline.dataset import listing
+from cxr_pipeline.smoke import PREFIX as SMOKE_PREFIX
 
 RESULTS = "results/"
 MAX_MANIFESTS = 1000  # Airflow maps a task at most 1,024 times

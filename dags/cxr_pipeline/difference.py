@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from pipeline.backlog import RESULTS
+from cxr_pipeline.backlog import RESULTS
 
 THREADS = 16
 AT_ONCE = 1000  # results in memory

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from airflow.sdk import Variable
 
-from pipeline.outcome import fail
+from cxr_pipeline.outcome import fail
 
 
 @dataclass(frozen=True)

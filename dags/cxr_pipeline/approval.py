@@ -7,9 +7,9 @@ from typing import Any
 
 from airflow.sdk import BaseSensorOperator
 
-from pipeline import registry
-from pipeline.clients import client
-from pipeline.outcome import fail, headline
+from cxr_pipeline import registry
+from cxr_pipeline.clients import client
+from cxr_pipeline.outcome import fail, headline
 
 # Beyond the longest wait of the form (720 h); Airflow's own default would end a sensor after a week.
 LONGEST = timedelta(days=31)

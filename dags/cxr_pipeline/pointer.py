@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.clients import error_code
+from cxr_pipeline.clients import error_code
 
 KEY = "models/current.json"
 CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")

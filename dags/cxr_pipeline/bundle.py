@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from pipeline.clients import error_code
+from cxr_pipeline.clients import error_code
 
 REQUIRED = ("model.keras", "model.tflite", "golden.npz", "metrics.json", "predictions.csv")
 OPTIONAL = ("report.html", "model_card.md")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.bundle import split_uri
-from pipeline.dataset import DatasetRefused, digest_of, listing
+from cxr_pipeline.bundle import split_uri
+from cxr_pipeline.dataset import DatasetRefused, digest_of, listing
 
 SUFFIX = ".weights.h5"
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.clients import error_code
-from pipeline.dataset_version import COMPLETE, interrupted
+from cxr_pipeline.clients import error_code
+from cxr_pipeline.dataset_version import COMPLETE, interrupted
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 SPLITS = ("train", "test")

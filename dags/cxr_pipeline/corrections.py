@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from pipeline.clients import error_code
-from pipeline.dataset import CLASSES, PATIENT_LIST, listing
-from pipeline.dataset_version import COMPLETE, interrupted, next_version
-from pipeline.difference import read_results
-from pipeline.settings import Settings
+from cxr_pipeline.clients import error_code
+from cxr_pipeline.dataset import CLASSES, PATIENT_LIST, listing
+from cxr_pipeline.dataset_version import COMPLETE, interrupted, next_version
+from cxr_pipeline.difference import read_results
+from cxr_pipeline.settings import Settings
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, HTTPClientError
 
-from pipeline.dataset import listing
+from cxr_pipeline.dataset import listing
 
 PREFIX = "_smoke/"
 ATTEMPTS = 5  # how often films that the function hands back as unfinished are asked for again
