@@ -25,8 +25,8 @@ import numpy as np
 
 from benchmarks.record import RESULTS, ROOT, record
 from cxr.labels import CLASSES
+from cxr.patients import patient_of
 from training_job import scores
-from training_job.patients import patient_of
 
 DATA = ROOT.parent / "shared" / "data" / "chest_xray"
 WEIGHTS = ROOT.parent / "shared" / "weights" / "vgg16_notop.weights.h5"

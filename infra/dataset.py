@@ -21,20 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cxr.dataset import PATIENT_LIST, PREFIX, SPLITS, UNUSED_SPLIT, WRAPPING, is_junk, judge
 from cxr.labels import CLASSES
 from infra.errors import Fault
 
-PREFIX = "datasets/([^/]+/)+"  # of what the form of `retrain` accepts as a dataset
-SPLITS = ("train", "test")
 KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 MAX_FILM_BYTES = 64 * 2**20  # Kaggle's largest film has 2.5 MB, an uncompressed 16-bit DICOM of 25 megapixels 50 MB
 MAX_ARCHIVE_BYTES = 64 * 2**30  # unpacked; the whole Kaggle set has 1.2 GB
 MAX_RATIO = 200  # unpacked to packed; films are compressed already, a bomb reaches 1000 and more
 LEAST_LIMIT = 8
-_IGNORED_SPLIT = "val"  # 16 films; held-out films are cut from train by patient instead
-_COMPLETE = "complete.json"  # the mark of a whole corrected version; a copy of it is a dataset like any other
-_JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")
-_FILMS = (".jpeg", ".jpg", ".png", ".dcm", ".dicom", "")  # DICOM files often have no suffix
 
 
 class DatasetError(Fault):
@@ -285,24 +280,27 @@ def _dataset(files: Iterable[Film], source: str) -> Dataset:
     found: dict[str, Film] = {}
     patients, ignored = None, 0
     strays: list[str] = []
-    kept = [file for file in files if not _is_junk(PurePosixPath(file.path).parts)]
+    kept = [file for file in files if not is_junk(PurePosixPath(file.path).parts)]
     for file, parts in zip(kept, _below_the_root([file.path for file in kept]), strict=True):
-        if parts == ("patients.csv",):
-            patients = Film("patients.csv", file.size, file.read)
-        elif parts == (_COMPLETE,):
-            continue
-        elif parts[0] == _IGNORED_SPLIT:
-            ignored += 1
-        elif len(parts) == 3 and parts[0] in SPLITS and parts[1] in CLASSES:
-            film = Film("/".join(parts), file.size, file.read)
-            _check(film, file.path, source, found)
-            found[film.path] = film
+        placed = Film("/".join(parts), file.size, file.read)
+        judgement = judge(placed.path, file.size)
+        if judgement.kind == "film":
+            _check(placed, file.path, source, found)
+            found[placed.path] = placed
+        elif judgement.kind == "stray":
+            strays.append(f"{file.path} {judgement.why}")
+        elif placed.path == PATIENT_LIST:
+            patients = placed
         else:
-            strays.append(file.path)
+            ignored += parts[0] == UNUSED_SPLIT
     if strays:
-        raise DatasetError(_explain(strays, source))
+        more = f" (and {len(strays) - 1} other files)" if len(strays) > 1 else ""
+        raise DatasetError(
+            f"{source}: {strays[0]}{more}; move films into the folder of their class, remove what is none, or pass the "
+            "folder that holds train/ and test/"
+        )
     if patients:
-        patients = _without(patients, lambda file: file.startswith(f"{_IGNORED_SPLIT}/"))
+        patients = _without(patients, lambda file: file.startswith(f"{UNUSED_SPLIT}/"))
     dataset = Dataset(tuple(found[path] for path in sorted(found)), patients, ignored)
     empty = [f"{split}/{label}" for split, labels in dataset.counts().items() for label, n in labels.items() if not n]
     if empty:
@@ -321,40 +319,19 @@ def _below_the_root(paths: list[str]) -> list[tuple[str, ...]]:
     """
     below = [PurePosixPath(path).parts for path in paths]
     tops = {parts[0] for parts in below}
-    if len(tops) == 1 and not tops & {*SPLITS, _IGNORED_SPLIT} and all(len(parts) > 1 for parts in below):
+    if len(tops) == 1 and not tops & {*SPLITS, UNUSED_SPLIT} and all(len(parts) > 1 for parts in below):
         below = [parts[1:] for parts in below]
     for i, parts in enumerate(below):
-        while len(parts) > 1 and parts[0] == "chest_xray":
+        while len(parts) > 1 and parts[0] == WRAPPING:
             parts = parts[1:]
         below[i] = parts
     return below
 
 
-def _is_junk(parts: tuple[str, ...]) -> bool:
-    return "__MACOSX" in parts or parts[-1] in _JUNK or parts[-1].startswith("._")
-
-
 def _check(film: Film, path: str, source: str, found: dict[str, Film]) -> None:
     where = f"{source}: {path}"
-    if PurePosixPath(path).suffix.lower() not in _FILMS:
-        raise DatasetError(f"{where} is no film (JPEG, PNG or DICOM); remove it from the folder")
-    if not film.size:
-        raise DatasetError(f"{where} is empty; remove it, or copy it again")
     if film.size > MAX_FILM_BYTES:
         raise DatasetError(f"{where} has {film.size:,} bytes, above {MAX_FILM_BYTES:,}; it is no chest film")
     twin = found.get(film.path)
     if twin and (twin.size != film.size or twin.read() != film.read()):
         raise DatasetError(f"{where}: {film.path} exists twice with different content; keep one of the two")
-
-
-def _explain(strays: list[str], source: str) -> str:
-    first = strays[0]
-    for part in PurePosixPath(first).parts[:-1]:
-        for wanted in (*SPLITS, *CLASSES):
-            if part != wanted and part.lower() == wanted.lower():
-                return f"{source}: the folder {part!r} of {first} must be called {wanted!r}, in this case; rename it"
-    more = f" and {len(strays) - 1} other files lie" if len(strays) > 1 else " lies"
-    return (
-        f"{source}: {first}{more} outside train|test/NORMAL|PNEUMONIA; move them there, remove them, or pass "
-        "the folder that holds train/ and test/"
-    )

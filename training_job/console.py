@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
 LOG_SECONDS = 15.0
-NAMED = 10
 
 
 def say(text: str) -> None:
     """One line on stdout, at once: SageMaker's metric regexes read the log as it grows."""
     print(text, flush=True)
-
-
-def some(items: Sequence[str]) -> str:
-    """The first NAMED items and how many there are besides."""
-    more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
-    return "; ".join(items[:NAMED]) + more
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None, unit: int = 1) -> Iterator[Item]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from cxr.bundle import SIDE
+from cxr.dataset import PATIENT_LIST, SPLITS, judge, some
 from cxr.film import UnreadableImage
 from cxr.labels import CLASSES
+from cxr.patients import BUCKETS, bucket_of, patient_of, read_patient_list, with_twins
 from cxr.reader import read_film
-from training_job.console import progress, some
+from training_job.console import progress
 from training_job.litert import cores
-from training_job.patients import BUCKETS, bucket_of, patient_of, read_patient_list, with_twins
 from training_job.stop import Stop
-
-SPLITS = ("train", "test")
-PATIENT_LIST = "patients.csv"
-# Left behind by archivers and desktops; never films.
-JUNK = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep", "__MACOSX"}
 
 
 class BadDataset(ValueError):
@@ -98,64 +94,62 @@ def listing(root: Path) -> dict[str, list[tuple[str, int]]]:
     """{split: [(relative path, label)]} of a dataset's root, in text order. Raises BadDataset on a wrong layout."""
     if not root.is_dir():
         raise BadDataset(f"{root} is missing: give the job a `dataset` channel that holds train/ and test/")
-    found = {split: _entries(root, _folder(root, split)) for split in SPLITS}
-    _refuse_misspelt(root)
+    for split in SPLITS:
+        _require_classes(_folder(root, split))
+    films = _films(root, SPLITS)
+    return {split: _of_both_classes(root / split, films, f"{split}/") for split in SPLITS}
+
+
+def _require_classes(folder: Path) -> None:
+    for name in CLASSES:
+        _folder(folder, name)
+
+
+def _of_both_classes(folder: Path, films: list[str], below: str) -> list[tuple[str, int]]:
+    """[(path, label)] of the films whose path begins with `below`. Raises BadDataset where a class has none."""
+    found = [(path, CLASSES.index(path[len(below) :].split("/")[0])) for path in films if path.startswith(below)]
+    for label, name in enumerate(CLASSES):
+        if label not in {of_film for _, of_film in found}:
+            raise BadDataset(f"{folder / name} holds no film: both classes need films in {folder}")
     return found
 
 
-def _refuse_misspelt(root: Path) -> None:
-    """Another file or folder that was meant for one of ours would be passed over in silence."""
-    for path in sorted(root.iterdir()):
-        for name in (*SPLITS, PATIENT_LIST):
-            if path.name != name and path.stem.lower() == Path(name).stem:
-                raise BadDataset(f"{path} is not read: it must be called {name}; rename it or take it away")
+def _films(root: Path, splits: Sequence[str]) -> list[str]:
+    """Paths of the films below `root`, relative to it, in text order. Raises BadDataset naming what is a stray."""
+    films, strays = [], []
+    for path in sorted(_files(root, splits)):
+        judgement = judge(path, splits=splits)
+        if judgement.kind == "film":
+            films.append(path)
+        elif judgement.kind == "stray":
+            strays.append(f"{path} {judgement.why}")
+    if strays:
+        raise BadDataset(
+            f"{len(strays)} files in {root} are neither films nor known to lie beside them, and would be overlooked; "
+            f"move films into the folder of their class and take away what is left of: {some(strays)}"
+        )
+    return films
 
 
-def _entries(root: Path, folder: Path, *beside: str) -> list[tuple[str, int]]:
-    """[(path relative to root, label)] of a folder that holds NORMAL/, PNEUMONIA/ and nothing else but `beside`."""
-    homes = [_folder(folder, name) for name in CLASSES]
-    _refuse_strays(folder, (*CLASSES, *beside))
-    found = []
-    for label, home in enumerate(homes):
-        paths = list(_below(home))
-        if not paths:
-            raise BadDataset(f"{home} holds no film: both classes need films in {folder}")
-        found += [(path.relative_to(root).as_posix(), label) for path in paths]
-    return sorted(found)
-
-
-def _below(home: Path) -> Iterator[Path]:
-    """Every file of a class folder but junk. Raises BadDataset on a folder whose films would be overlooked."""
+def _files(root: Path, splits: Sequence[str]) -> Iterator[str]:
+    """Paths of all files but junk, relative to `root`. Raises BadDataset where a folder would be overlooked."""
 
     def cannot(error: OSError) -> None:
         raise BadDataset(
-            f"{error.filename} cannot be listed ({error.strerror}); let the job's user read it, or its films are missed"
+            f"{error.filename} cannot be listed ({error.strerror}); let the job's user read it, or its films are "
+            "overlooked"
         ) from error
 
-    for folder, inside, files in os.walk(home, onerror=cannot):
-        inside[:] = [name for name in inside if not _is_junk(name)]
-        for link in (Path(folder, name) for name in inside):
-            if link.is_symlink():
-                raise BadDataset(f"{link} is a link to a folder, which is not followed; put the films themselves there")
-        yield from (Path(folder, name) for name in files if not _is_junk(name))
-
-
-def _is_junk(name: str) -> bool:
-    return name in JUNK or name.startswith("._")
-
-
-def _refuse_strays(folder: Path, expected: Collection[str]) -> None:
-    """What else lies in a folder would never be read. Raises BadDataset naming it."""
-    strays = sorted(
-        path.name + ("/" if path.is_dir() else "")
-        for path in folder.iterdir()
-        if path.name not in expected and not _is_junk(path.name)
-    )
-    if strays:
-        raise BadDataset(
-            f"only {', '.join(expected)} are read in {folder}; move films into the folder of their class and take away "
-            f"what is left of: {some(strays)}"
-        )
+    for folder, inside, files in os.walk(root, onerror=cannot, followlinks=True):
+        parts = Path(folder).relative_to(root).parts
+        inside[:] = [name for name in inside if judge("/".join((*parts, name, "_")), splits=splits).kind != "beside"]
+        if len(parts) > len(splits[:1]):
+            for link in (Path(folder, name) for name in inside):
+                if link.is_symlink():
+                    raise BadDataset(
+                        f"{link} is a link to a folder, which is not followed; put the films themselves there"
+                    )
+        yield from ("/".join((*parts, name)) for name in files)
 
 
 def read_films(root: Path, stop: Stop) -> tuple[Films, dict[str, str]]:
@@ -165,7 +159,8 @@ def read_films(root: Path, stop: Stop) -> tuple[Films, dict[str, str]]:
     """
     if not root.is_dir():
         raise BadDataset(f"{root} is missing: name a folder that holds NORMAL/ and PNEUMONIA/")
-    entries = _entries(root, root, PATIENT_LIST)
+    _require_classes(root)
+    entries = _of_both_classes(root, _films(root, ()), "")
     listed = _listed_patients(root, entries)
     return _read_split(root, "", entries, listed, stop), listed
 

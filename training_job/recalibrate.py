@@ -22,13 +22,13 @@ from scipy.special import expit, logit
 from cxr.bundle import Bundle, BundleError, read_bundle
 from cxr.engine import Engine, EngineError
 from cxr.labels import CLASSES
+from cxr.patients import BadPatientList
 from cxr.verdict import Limits
 from training_job import calibrate, export, files, package, scores, validation
 from training_job.console import say
 from training_job.container import explain
 from training_job.dataset import BadDataset, Films, digest_of, read_films
 from training_job.litert import cores
-from training_job.patients import BadPatientList
 from training_job.serving import SAMPLE_TOLERANCE, Scored, quantiles_of, score_films, scored, shortages
 from training_job.stop import Stop, Stopped
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from cxr.dataset import some
 from cxr.labels import CLASSES
+from cxr.patients import patient_of
 from cxr.verdict import SATURATION_LIMIT
-from training_job.console import some
 from training_job.dataset import BadDataset, Dataset, Films
-from training_job.patients import patient_of
 
 THUMBNAIL = 32
 # On the Kermany films two different patients correlate up to 0.977 at 32x32; twins re-encoded as JPEG stay above 0.99.

@@ -175,7 +175,7 @@ def small(aws: Deployed) -> dict[str, Any]:
 
 def few_patients(start: int) -> list[int]:
     """Ten patients from ``start`` on, of whom two are for tuning and two for calibration (about one in 13 each is)."""
-    from training_job.patients import bucket_of
+    from cxr.patients import bucket_of
 
     wanted = {"tune": 2, "calibrate": 2, "train": 6}
     chosen = []

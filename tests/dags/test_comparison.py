@@ -72,7 +72,7 @@ def test_one_class_alone_is_not_comparable() -> None:
     ["test/PNEUMONIA/person12_virus_3.jpeg", "test/NORMAL/IM-0115-0001.jpeg", "NORMAL2-IM-7-1.jpeg", "x-rays.png"],
 )
 def test_a_name_says_the_patient_that_the_training_job_reads_from_it(file: str) -> None:
-    from training_job.patients import patient_of
+    from cxr.patients import patient_of
 
     known = patient_of(file)
     name = file.rpartition("/")[2]

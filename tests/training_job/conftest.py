@@ -21,7 +21,7 @@ PROGRAM = "import sys\nfrom training_job.__main__ import main\nsys.exit(main(['t
 
 def patients_of_bucket(bucket: str, prefix: str, count: int) -> list[str]:
     """Patient ids `<prefix><n>` that fall into a bucket."""
-    from training_job.patients import bucket_of
+    from cxr.patients import bucket_of
 
     numbers = (f"{prefix}{number:04d}" for number in range(1, 10_000))
     return [name for name in numbers if bucket_of(name) == bucket][:count]

@@ -69,7 +69,7 @@ def test_predictions_are_the_served_files_answers_on_the_readers_pixels(trained:
 
 
 def test_every_figure_can_be_recomputed_from_the_predictions(trained: Trained) -> None:
-    from training_job.patients import patient_of
+    from cxr.patients import patient_of
 
     rows, bundle = predictions(trained), trained.json("bundle.json")
     table = scores.evaluate(

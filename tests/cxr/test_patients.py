@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training_job.patients import BadPatientList, bucket_of, patient_of, read_patient_list, with_twins
+from cxr.patients import BadPatientList, bucket_of, patient_of, read_patient_list, with_twins
 
 
 @pytest.mark.parametrize(
@@ -14,11 +14,28 @@ from training_job.patients import BadPatientList, bucket_of, patient_of, read_pa
         ("train/PNEUMONIA/person1234_virus_1.jpeg", "person1234"),
         ("train/NORMAL/IM-0115-0001.jpeg", "IM-0115"),
         ("train/NORMAL/NORMAL2-IM-1436-0001.jpeg", "NORMAL2-IM-1436"),
+        ("train/PNEUMONIA/BACTERIA-1008087-0001.jpeg", "BACTERIA-1008087"),
+        ("train/PNEUMONIA/virus-69980-0002.JPEG", "VIRUS-69980"),
+        ("NORMAL-1003233-0001-1a2b3c4d.jpeg", "NORMAL-1003233"),
+        ("Person1234_bacteria_2.jpeg", "person1234"),
+        ("test/NORMAL/CR.1.2.840.113619.2.55", "CR.1.2.840.113619.2.55"),
         ("train/NORMAL/film.png", "film.png"),
     ],
 )
 def test_the_patient_is_read_from_the_file_name(file: str, patient: str) -> None:
     assert patient_of(file) == patient
+
+
+def test_one_name_in_two_folders_is_one_patient() -> None:
+    assert patient_of("test/NORMAL/a.png") == patient_of("test/PNEUMONIA/a.png") != patient_of("test/NORMAL/b.png")
+
+
+def test_no_patient_of_the_original_archive_straddles_the_buckets() -> None:
+    names = [
+        f"{kind}-{n}-{film:04}.jpeg" for kind in ("BACTERIA", "VIRUS", "NORMAL") for n in range(80) for film in (1, 2)
+    ]
+    buckets = {(name.rpartition("-")[0], bucket_of(patient_of(name))) for name in names}
+    assert len(buckets) == 3 * 80
 
 
 def test_a_patient_stays_in_her_bucket_for_ever() -> None:

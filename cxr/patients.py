@@ -1,7 +1,10 @@
-"""Whose film is it, and which films may see which step.
+"""Whose film it is, and which films may see which step of the training.
 
-Rule: everything is cut by patient, by a hash that knows nothing of the rest of the data: a patient stays in her bucket
-as the dataset grows, so yesterday's calibration film is never tomorrow's training film.
+Everything is cut by patient, by a hash that knows nothing of the rest of the data: a patient stays in her bucket as the
+dataset grows, so yesterday's calibration film is never tomorrow's training film.
+
+Where a name leaves the patient open, films are joined rather than parted: to take two patients for one costs a little
+precision, to take one for two puts her on both sides of a cut.
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from training_job.console import some
+from cxr.dataset import some
 
-# Kaggle's names: person1234_virus_1.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-1436-0001.jpeg.
-_NAMES = (re.compile(r"^(person\d+)_"), re.compile(r"^((?:NORMAL2-)?IM-\d+)-"))
+# Kaggle's names (person1234_virus_1.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-1436-0001.jpeg) and those of the original
+# archive at Mendeley, disease-patient-number (BACTERIA-1008087-0001.jpeg), in any case.
+_PERSON = re.compile(r"(person\d+)_", re.IGNORECASE)
+_NUMBERED = re.compile(r"((?:NORMAL2-)?IM-\d+|(?:BACTERIA|NORMAL|VIRUS)-\d+)-", re.IGNORECASE)
 
 TUNE_BELOW, CALIBRATE_BELOW = 7, 15
 BUCKETS = ("train", "tune", "calibrate")
@@ -27,12 +32,15 @@ class BadPatientList(ValueError):
 
 
 def patient_of(file: str) -> str:
-    """The patient id in a file's name; a name that fits no known pattern is its own patient."""
+    """The patient in a film's name, whatever folder it lies in.
+
+    A name that fits no pattern is its own patient: `test/NORMAL/a.png` and `test/PNEUMONIA/a.png` are one.
+    """
     name = PurePosixPath(file).name
-    for pattern in _NAMES:
-        if match := pattern.match(name):
-            return match.group(1)
-    return name
+    if person := _PERSON.match(name):
+        return person[1].lower()
+    numbered = _NUMBERED.match(name)
+    return numbered[1].upper() if numbered else name
 
 
 def bucket_of(patient: str) -> str:

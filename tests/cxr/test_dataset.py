@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cxr.dataset import PREFIX_OR_NONE, WRAPPING, is_junk, judge, some, suffix_of
+
+FILMS = [
+    "train/NORMAL/IM-0115-0001.jpeg",
+    "test/PNEUMONIA/person1_virus_6.JPG",
+    "train/NORMAL/IM0001",  # DICOM often comes without a suffix
+    "train/NORMAL/CR.1.2.840.113619.2.203.4.2147483647.1",  # storescp's name for a DICOM film
+    "train/NORMAL/1.2.840.113619.2.5",
+    "train/PNEUMONIA/CR.1.2.840.113619.2.5-1a2b3c4d",  # the same as a correction names it
+    "train/PNEUMONIA/CR.1.2.840.113619.2-1a2b3c4d.5",  # and as earlier corrections did
+    "train/NORMAL/part2/1.png",
+]
+BESIDE = [
+    "patients.csv",
+    "complete.json",
+    "val/NORMAL/1.jpeg",
+    "train/NORMAL/",
+    "train/NORMAL/.gitkeep",
+    "train/NORMAL/.ipynb_checkpoints/1-checkpoint.jpeg",
+    ".ipynb_checkpoints/notes.ipynb",
+    "__MACOSX/train/NORMAL/._1.jpeg",
+    "train/NORMAL/._1.jpeg",
+    "train/.DS_Store",
+    "train/NORMAL/Thumbs.db",
+    "train/NORMAL/Desktop.ini",
+]
+STRAYS = {
+    "train/NORMAL/notes.txt": "neither",
+    "train/NORMAL/films.7z": "neither",
+    "train/patients.csv": "outside",
+    "train/1.jpeg": "outside",
+    "readme.txt": "outside",
+    "val": "outside",
+    "train/COVID/1.jpeg": "outside",
+    "chest_xray/train/NORMAL/1.jpeg": "outside",
+    "Train/NORMAL/1.jpeg": "must be called train",
+    "train/Normal/1.jpeg": "must be called NORMAL",
+    "Patients.csv": "must be called patients.csv",
+    "patients.txt": "must be called patients.csv",
+    "train/NORMAL/PNEUMONIA/1.jpeg": "a class within a class",
+    "train/NORMAL/chest_xray/1.jpeg": "a class within a class",
+}
+
+
+@pytest.mark.parametrize("path", FILMS)
+def test_a_film_is_a_film(path: str) -> None:
+    assert judge(path, 10).kind == judge(path).kind == "film"
+
+
+@pytest.mark.parametrize("path", BESIDE)
+def test_what_lies_beside_the_films_is_known(path: str) -> None:
+    assert judge(path).kind == judge(path, 0).kind == "beside"
+
+
+@pytest.mark.parametrize(("path", "why"), STRAYS.items())
+def test_what_is_neither_is_a_stray_and_says_why_without_naming_it(path: str, why: str) -> None:
+    assert judge(path).kind == "stray" and why in judge(path).why and path not in judge(path).why
+
+
+def test_an_empty_film_is_a_stray() -> None:
+    assert judge("train/NORMAL/1.jpeg", 0).why == "is empty"
+
+
+def test_class_folders_may_lie_at_the_top_where_there_are_no_splits() -> None:
+    judged = {
+        path: judge(path, splits=()).kind for path in ("NORMAL/1.png", "1.png", "train/NORMAL/1.png", "val/1.png")
+    }
+    assert judged == {"NORMAL/1.png": "film", "1.png": "stray", "train/NORMAL/1.png": "stray", "val/1.png": "stray"}
+    assert judge("patients.csv", splits=()).kind == "beside"
+
+
+def test_a_number_after_a_dot_is_no_suffix() -> None:
+    assert [suffix_of(name) for name in ("a.JPEG", "CR.1.2.5", "IM0001", "1.2.5-0a1b", "a.b.dcm")] == [
+        ".jpeg", "", "", "", ".dcm",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "kind"), [*((p, "film") for p in FILMS), *((p, "beside") for p in BESIDE)])
+def test_the_upload_and_the_training_job_judge_a_file_alike(tmp_path: Path, path: str, kind: str) -> None:
+    from infra.dataset import open_dataset
+    from training_job.dataset import listing
+
+    whole = {
+        f"{split}/{label}/film{n}.png" for split in ("train", "test") for label in ("NORMAL", "PNEUMONIA") for n in "12"
+    }
+    for file in (*whole, path):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        if not file.endswith("/"):
+            (tmp_path / file).write_bytes(b"a film")
+    expected = whole | ({path} if kind == "film" else set())
+    with open_dataset(tmp_path) as found:
+        assert {film.path for film in found.films} == expected
+    assert {file for films in listing(tmp_path).values() for file, _ in films} == expected
+
+
+@pytest.mark.parametrize("path", [path for path in STRAYS if not path.startswith(WRAPPING)])
+def test_the_upload_and_the_training_job_refuse_a_stray_alike(tmp_path: Path, path: str) -> None:
+    """But for Kaggle's wrapping folder, into which the upload looks."""
+    from infra.dataset import DatasetError, open_dataset
+    from training_job.dataset import BadDataset, listing
+
+    for split in ("train", "test"):
+        for label in ("NORMAL", "PNEUMONIA"):
+            (tmp_path / split / label).mkdir(parents=True)
+            (tmp_path / split / label / "film.png").write_bytes(b"a film")
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_bytes(b"x")
+    with pytest.raises(DatasetError, match=re.escape(f"{path} {judge(path).why}")):
+        open_dataset(tmp_path)
+    with pytest.raises(BadDataset, match=re.escape(f"{path} {judge(path).why}")):
+        listing(tmp_path)
+
+
+def test_junk_is_known_at_any_depth() -> None:
+    assert is_junk(("a", "__MACOSX", "b")) and is_junk((".git", "config")) and not is_junk(("train", "NORMAL", "a.png"))
+
+
+def test_a_prefix_lies_below_datasets_and_ends_in_a_slash() -> None:
+    accepted = [
+        text
+        for text in ("", "datasets/a/", "datasets/a/b/", "datasets/", "datasets/a", "a/", "datasets/a//")
+        if re.fullmatch(PREFIX_OR_NONE, text)
+    ]
+    assert accepted == ["", "datasets/a/", "datasets/a/b/"]
+
+
+def test_ten_names_are_told_and_the_rest_is_counted() -> None:
+    assert some(["a", "b"]) == "a; b" and some([str(n) for n in range(12)]).endswith("9 and 2 more")
