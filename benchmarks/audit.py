@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from benchmarks.load import Put
-from local_aws.storage import Objects
+from local_aws.services.storage import Objects
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.audit import keys_of
 from benchmarks.record import ROOT
-from local_aws.event_source import Delivery
+from local_aws.services.event_source import Delivery
 
 DUPLICATED, DISORDERED = 0.10, 0.05
 DELAY_SECONDS = (2, 8)

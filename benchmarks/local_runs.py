@@ -130,8 +130,8 @@ def _deployed(aws: Any, system: System) -> str:
     """The uploads queue's address on a local AWS that is configured as `system` says."""
     from infra.session import open_session
     from infra.stacks import deploy
-    from local_aws.demo import local_config
-    from local_aws.event_source import WAIT_SECONDS
+    from local_aws.deployment import local_config
+    from local_aws.services.event_source import WAIT_SECONDS
 
     config = replace(
         local_config(aws.endpoint),

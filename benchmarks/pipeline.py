@@ -33,9 +33,9 @@ from benchmarks.releases import Model, Releases, another, find_bundle, load
 from infra.config import Config
 from infra.session import open_session
 from infra.stacks import deploy
-from local_aws.demo import local_config
-from local_aws.event_source import Delivery
+from local_aws.deployment import local_config
 from local_aws.server import LocalAWS
+from local_aws.services.event_source import Delivery
 
 OVERWRITTEN = 0.03
 BUSY_SHARE = 0.02

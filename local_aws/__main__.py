@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from local_aws.server import LocalAWS
 
-ELSEWHERE = {"demo": "local_aws.demo", "airflow": "local_aws.airflow_ui"}
+ELSEWHERE = {"demo": "local_aws.demo.command", "airflow": "local_aws.airflow.ui"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +58,7 @@ def _deploy(aws: LocalAWS) -> str:
     """Deploy the project's own stacks with the demo's settings; their outputs as text, and as Airflow wants them."""
     from infra.settings import airflow_settings
     from infra.stacks import deploy
-    from local_aws.demo import local_config
+    from local_aws.deployment import local_config
 
     print()
     outputs = deploy(aws.session(), local_config(aws.endpoint))

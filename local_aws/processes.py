@@ -1,8 +1,8 @@
 """No child process outlives the local AWS: not after an exception, not after Ctrl-C, not after SIGKILL.
 
-Each child leads a process group of its own. It is bound to its parent by the kernel (`bound.py`, Linux) and its
-whole group is registered with a keeper process (`keeper.py`, everywhere), which kills what is left when the parent
-is gone. The kernel's bond follows the *thread* that forked, so one thread that lives as long as the local AWS
+Each child leads a process group of its own. The kernel kills it when its parent dies (`launcher.py`, Linux), and its
+whole group is registered with a cleanup process (`cleanup.py`, everywhere), which kills what is left once the parent
+is gone. The kernel ties a child to the *thread* that forked it, so one thread that lives as long as the local AWS
 starts every child.
 """
 
@@ -61,8 +61,8 @@ class Children:
         self._living: set[Child] = set()
         self._lock = threading.Lock()
         self._closed = False
-        self._keeper = subprocess.Popen(
-            [*PLAIN_PYTHON, str(HERE / "keeper.py"), *([str(folder)] if folder else [])],
+        self._cleanup = subprocess.Popen(
+            [*PLAIN_PYTHON, str(HERE / "cleanup.py"), *([str(folder)] if folder else [])],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -94,8 +94,8 @@ class Children:
             child.stop()
         self._starter.shutdown()
         with contextlib.suppress(BrokenPipeError):
-            self._keeper.stdin.close()  # type: ignore[union-attr]
-        self._keeper.wait()
+            self._cleanup.stdin.close()  # type: ignore[union-attr]
+        self._cleanup.wait()
 
     def _start(
         self,
@@ -109,7 +109,7 @@ class Children:
             if self._closed:
                 raise RuntimeError("the local AWS is shutting down: no process is started any more")
         popen = subprocess.Popen(
-            [*PLAIN_PYTHON, str(HERE / "bound.py"), str(os.getpid()), *command],
+            [*PLAIN_PYTHON, str(HERE / "launcher.py"), str(os.getpid()), *command],
             env=dict(env),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
@@ -118,7 +118,7 @@ class Children:
             start_new_session=True,
         )
         child = Child(popen)
-        self._tell_keeper("+", child.pid)
+        self._register("+", child.pid)
         with self._lock:
             self._living.add(child)
         threading.Thread(target=self._reap, args=(child, popen, on_exit), daemon=True).start()
@@ -127,17 +127,17 @@ class Children:
     def _reap(self, child: Child, popen: subprocess.Popen[bytes], on_exit: Callable[[Child], None] | None) -> None:
         popen.wait()
         child.signal(signal.SIGKILL)
-        self._tell_keeper("-", child.pid)
+        self._register("-", child.pid)
         with self._lock:
             self._living.discard(child)
         child.ended.set()
         if on_exit:
             on_exit(child)
 
-    def _tell_keeper(self, sign: str, group: int) -> None:
+    def _register(self, sign: str, group: int) -> None:
         with contextlib.suppress(OSError, ValueError), self._lock:
-            self._keeper.stdin.write(f"{sign}{group}\n".encode())  # type: ignore[union-attr]
-            self._keeper.stdin.flush()  # type: ignore[union-attr]
+            self._cleanup.stdin.write(f"{sign}{group}\n".encode())  # type: ignore[union-attr]
+            self._cleanup.stdin.flush()  # type: ignore[union-attr]
 
 
 def describe_exit(returncode: int | None) -> str:

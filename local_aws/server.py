@@ -32,14 +32,14 @@ from moto.server import DomainDispatcherApplication, MotoRequestHandler, Threade
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
-from local_aws import images as image_commands
-from local_aws import queues, registry, storage
-from local_aws.cloudformation import install as install_cloudformation
-from local_aws.event_source import Delivery, EventSources
-from local_aws.functions import Functions
+from local_aws.cloudformation.stacks import install as install_cloudformation
+from local_aws.patches import Patches
 from local_aws.processes import Children
-from local_aws.seams import Seams
-from local_aws.training import TrainingJobs
+from local_aws.services import images as image_commands
+from local_aws.services import queues, registry, storage
+from local_aws.services.event_source import Delivery, EventSources
+from local_aws.services.functions import Functions
+from local_aws.services.training import TrainingJobs
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
@@ -124,10 +124,10 @@ def _explain(error: Exception) -> Any:
 class LocalAWS:
     """A context manager; inside it `endpoint`, `environment` and `client` reach the local AWS.
 
-    port: 0 for any free one. images: command per short image name (see images.py), added to the defaults. log_dir:
-    where the output of each Lambda process and training job is kept (default: a temporary folder, removed at the
-    end). concurrency: warm processes per function at most. on_delivery: called after each batch that a queue handed
-    to a function, with what became of it (for harnesses). Raises PortTaken, SeamMoved.
+    port: 0 for any free one. images: command per short image name (see services/images.py), added to the defaults.
+    log_dir: where the output of each Lambda process and training job is kept (default: a temporary folder, removed at
+    the end). concurrency: warm processes per function at most. on_delivery: called after each batch that a queue handed
+    to a function, with what became of it (for harnesses). Raises PortTaken, UnsupportedMoto.
     """
 
     def __init__(
@@ -183,14 +183,14 @@ class LocalAWS:
             self._children, self._images, lambda: self.environment, self._cwd, self._folder / "ml", self.log_dir
         )
         _forget_everything()
-        self._seams = Seams()
-        queues.install(self._seams, lambda: self.endpoint)
-        storage.install(self._seams)
-        registry.install(self._seams)
-        install_cloudformation(self._seams, lru_cache(self.client))
-        self.functions.install(self._seams)
-        self._sources.install(self._seams)
-        self.training_jobs.install(self._seams)
+        self._patches = Patches()
+        queues.install(self._patches, lambda: self.endpoint)
+        storage.install(self._patches)
+        registry.install(self._patches)
+        install_cloudformation(self._patches, lru_cache(self.client))
+        self.functions.install(self._patches)
+        self._sources.install(self._patches)
+        self.training_jobs.install(self._patches)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server.start()
         host, port = self._server.get_host_and_port()
@@ -209,7 +209,7 @@ class LocalAWS:
             ("_sources", "close"),
             ("_children", "close"),
             ("_server", "stop"),
-            ("_seams", "undo"),
+            ("_patches", "undo"),
         ):
             if hasattr(self, part):
                 getattr(getattr(self, part), method)()

@@ -15,7 +15,7 @@ from benchmarks.pipeline import BURST, Stored, burst_seconds, service
 from benchmarks.pipeline_prediction import checked, compared, predicted
 from benchmarks.record import RESULTS
 from benchmarks.regimes import TOLERANCE
-from local_aws.event_source import Delivery
+from local_aws.services.event_source import Delivery
 
 PATH = {"concurrency": 2, "batch": 10, "window_s": 1, "visibility_s": 30, "max_receives": 5, "burst": 10,
         "waits_above": 60, "looks_every_s": 0.1}  # fmt: skip

@@ -78,7 +78,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     from infra import stacks
     from infra.session import open_session
     from infra.settings import airflow_settings
-    from local_aws.demo import local_config
+    from local_aws.deployment import local_config
     from local_aws.server import LocalAWS
 
     with contextlib.ExitStack() as undo:

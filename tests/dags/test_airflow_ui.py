@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from moto.sagemaker.models import sagemaker_backends
 
-from local_aws import airflow_state, airflow_ui
+from local_aws.airflow import state, ui
 from local_aws.processes import Children
 from local_aws.server import ACCOUNT, REGION, PortTaken
 
@@ -23,17 +23,17 @@ def test_a_taken_port_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFix
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert airflow_ui.main(["--port", str(port), "--home", str(tmp_path)]) == 1
+        assert ui.main(["--port", str(port), "--home", str(tmp_path)]) == 1
         with pytest.raises(PortTaken):
-            airflow_ui.must_be_free(port)
+            ui.must_be_free(port)
     assert f"port {port} on 127.0.0.1 is taken" in capsys.readouterr().out
 
 
 def test_the_laptop_s_defaults_are_parameters_of_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
     from cxr_pipeline.retrain_form import FORM, with_defaults
 
-    changed = with_defaults(FORM, airflow_ui.LAPTOP_DEFAULTS)
-    for name, value in airflow_ui.LAPTOP_DEFAULTS.items():
+    changed = with_defaults(FORM, ui.LAPTOP_DEFAULTS)
+    for name, value in ui.LAPTOP_DEFAULTS.items():
         assert changed[name].resolve() == value
     with pytest.raises(ValueError, match="nonsense"):
         with_defaults(FORM, {"nonsense": 1})
@@ -45,8 +45,8 @@ def test_a_component_that_ends_is_named_with_the_end_of_its_log(tmp_path: Path) 
     try:
         ended = children.start(["false"], env={}, cwd=tmp_path, output=subprocess.DEVNULL)
         ended.wait(10)
-        with pytest.raises(airflow_ui.NotReady, match=r"airflow scheduler ended with 1.*\n.*boom|boom"):
-            airflow_ui.check_alive({"scheduler": ended}, tmp_path)
+        with pytest.raises(ui.NotReady, match=r"airflow scheduler ended with 1.*\n.*boom|boom"):
+            ui.check_alive({"scheduler": ended}, tmp_path)
     finally:
         children.close()
 
@@ -77,7 +77,7 @@ def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_p
     )
     done = TrainingOperator(task_id="train", config=job_request("quick", "survivor"), check_interval="1").execute({})
     described = sagemaker.describe_training_job(TrainingJobName="survivor")
-    airflow_state.save(aws.local, aws.settings, tmp_path / "aws")
+    state.save(aws.local, aws.settings, tmp_path / "aws")
 
     del sagemaker_backends[ACCOUNT][REGION].training_jobs["survivor"]
     aws.empty("models_bucket", "training/survivor/")
@@ -86,7 +86,7 @@ def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_p
     group = aws.settings["model_package_group"]
     for package in sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]:
         sagemaker.delete_model_package(ModelPackageName=package["ModelPackageArn"])
-    assert airflow_state.restore(aws.local, aws.settings, tmp_path / "aws")
+    assert state.restore(aws.local, aws.settings, tmp_path / "aws")
 
     assert aws.text("uploads_bucket", "ward 1/ä.jpeg") == "{}"
     assert aws.text("uploads_bucket", LONG_KEY) == "no film"
@@ -109,8 +109,8 @@ def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_p
 def test_a_key_longer_than_a_file_name_is_kept_in_each_bucket_that_has_it(aws: Any, tmp_path: Path) -> None:
     for bucket in ("uploads_bucket", "datasets_bucket"):
         aws.put(bucket, LONG_KEY, bucket.encode())
-    airflow_state.save(aws.local, aws.settings, tmp_path / "aws")
-    index = json.loads((tmp_path / "aws" / airflow_state.INDEX).read_text())
+    state.save(aws.local, aws.settings, tmp_path / "aws")
+    index = json.loads((tmp_path / "aws" / state.INDEX).read_text())
     for bucket in ("uploads_bucket", "datasets_bucket"):
         (file,) = (file for file, key in index[bucket].items() if key == LONG_KEY)
         assert (tmp_path / "aws" / bucket / file).read_bytes() == bucket.encode()
@@ -119,8 +119,8 @@ def test_a_key_longer_than_a_file_name_is_kept_in_each_bucket_that_has_it(aws: A
 
 def test_a_folder_of_an_older_version_is_named_and_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=f"{tmp_path} has no index.json: .* move the folder away"):
-        airflow_state.restore(None, {}, tmp_path)  # type: ignore[arg-type]
+        state.restore(None, {}, tmp_path)  # type: ignore[arg-type]
 
 
 def test_nothing_kept_is_nothing_restored(tmp_path: Path) -> None:
-    assert airflow_state.restore(None, {}, tmp_path / "absent") is False  # type: ignore[arg-type]
+    assert state.restore(None, {}, tmp_path / "absent") is False  # type: ignore[arg-type]

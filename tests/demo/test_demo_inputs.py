@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from local_aws import demo_inputs
-from local_aws.demo import parse
-from local_aws.demo_inputs import evenly, new_files, resolve_weights
+from local_aws.demo import inputs
+from local_aws.demo.command import parse
+from local_aws.demo.inputs import evenly, new_files, resolve_weights
 from local_aws.synthetic import film, write_dataset
 
 
@@ -40,8 +40,8 @@ def test_an_unknown_class_is_refused_by_name() -> None:
 def test_auto_weights_say_loudly_that_they_are_random_when_imagenet_is_out_of_reach(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(demo_inputs, "KERAS_CACHE", Path("/nonexistent"))
-    monkeypatch.setattr(demo_inputs, "IMAGENET_URL", "http://127.0.0.1:9/none.h5")
+    monkeypatch.setattr(inputs, "KERAS_CACHE", Path("/nonexistent"))
+    monkeypatch.setattr(inputs, "IMAGENET_URL", "http://127.0.0.1:9/none.h5")
     weights = resolve_weights("auto")
     assert weights.hyperparameter == "random"
     assert weights.warning and "RANDOM" in weights.warning
@@ -50,8 +50,8 @@ def test_auto_weights_say_loudly_that_they_are_random_when_imagenet_is_out_of_re
 def test_auto_weights_are_imagenet_where_keras_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cached = tmp_path / "vgg16.h5"
     cached.touch()
-    monkeypatch.setattr(demo_inputs, "KERAS_CACHE", cached)
-    assert resolve_weights("auto") == demo_inputs.Weights("imagenet")
+    monkeypatch.setattr(inputs, "KERAS_CACHE", cached)
+    assert resolve_weights("auto") == inputs.Weights("imagenet")
 
 
 def test_a_missing_weights_file_is_refused_with_what_is_allowed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local_aws.demo_summary import Upload, lost, summary
+from local_aws.demo.summary import Upload, lost, summary
 
 
 def answered(version: str = "v1", status: str = "ok") -> dict[str, Any]:

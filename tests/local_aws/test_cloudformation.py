@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
-from local_aws.cloudformation import references
+from local_aws.cloudformation.stacks import references
 from local_aws.server import LocalAWS
 
 TEMPLATE = Path(__file__).with_name("small.yaml").read_text()

@@ -11,8 +11,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from local_aws.event_source import failed_messages
 from local_aws.server import LocalAWS
+from local_aws.services.event_source import failed_messages
 
 
 @pytest.fixture

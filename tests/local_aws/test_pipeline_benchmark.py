@@ -16,8 +16,8 @@ from benchmarks.audit import Audit, Result, Version, audit, goes_back, keys_of
 from benchmarks.fault_proxy import headers, without
 from benchmarks.faults import FaultProxy, Journal, explain
 from benchmarks.load import File, Files, Put, with_comment
-from local_aws.event_source import Delivery
 from local_aws.server import LocalAWS
+from local_aws.services.event_source import Delivery
 
 
 def judged(

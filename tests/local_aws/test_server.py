@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from moto.awslambda.models import LambdaFunction
 
-from local_aws.seams import SeamMoved, Seams
+from local_aws.patches import Patches, UnsupportedMoto
 from local_aws.server import LocalAWS, PortTaken, _Server
 
 BUSY = """
@@ -42,7 +42,7 @@ with LocalAWS(images=images, cwd=code) as aws:
     while not (code / "grandchild").exists():
         time.sleep(0.05)
     pids = [pid for found in aws.processes().values() for pid in found]
-    pids += [int((code / "grandchild").read_text()), aws._children._keeper.pid]
+    pids += [int((code / "grandchild").read_text()), aws._children._cleanup.pid]
     print(json.dumps(pids), flush=True)
     how = sys.argv[2]
     if how == "raise":
@@ -86,7 +86,7 @@ def test_no_process_survives(how: str, tmp_path: Path, repo: Path, code: Path, e
     )
     assert owner.stdout
     pids = [int(number) for number in re.findall(r"\d+", owner.stdout.readline())]
-    assert len(pids) == 4, "a warm function, a training job, its own child and the keeper"
+    assert len(pids) == 4, "a warm function, a training job, its own child and the cleanup"
     if wait:
         assert all(map(alive, pids))
         owner.send_signal(getattr(signal, how))
@@ -133,23 +133,23 @@ def test_a_second_local_aws_in_a_process_is_refused(local_aws: LocalAWS) -> None
         pass
 
 
-def test_a_moved_seam_stops_the_start_with_its_name() -> None:
-    with pytest.raises(SeamMoved, match=r"LambdaFunction\.invoke takes .* expected \('self', 'event'\) in moto"):
-        Seams().replace(LambdaFunction, "invoke", lambda original: original, ("self", "event"))
-    with pytest.raises(SeamMoved, match=r"LambdaFunction\.gone is gone"):
-        Seams().replace(LambdaFunction, "gone", lambda original: original)
+def test_a_place_that_moved_in_moto_stops_the_start_with_its_name() -> None:
+    with pytest.raises(UnsupportedMoto, match=r"LambdaFunction\.invoke takes .* expected \('self', 'event'\) in moto"):
+        Patches().replace(LambdaFunction, "invoke", lambda original: original, ("self", "event"))
+    with pytest.raises(UnsupportedMoto, match=r"LambdaFunction\.gone is gone"):
+        Patches().replace(LambdaFunction, "gone", lambda original: original)
 
 
-def test_seams_are_put_back_in_order() -> None:
+def test_patches_are_put_back_in_order() -> None:
     class Service:
         def act(self) -> str:
             return "moto"
 
-    seams = Seams()
-    seams.replace(Service, "act", lambda original: lambda self: original(self) + " and ours", ("self",))
-    seams.add(Service, "extra", lambda self: "new")
+    patches = Patches()
+    patches.replace(Service, "act", lambda original: lambda self: original(self) + " and ours", ("self",))
+    patches.add(Service, "extra", lambda self: "new")
     assert Service().act() == "moto and ours"
-    seams.undo()
+    patches.undo()
     assert Service().act() == "moto" and not hasattr(Service, "extra")
 
 

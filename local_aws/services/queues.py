@@ -19,7 +19,7 @@ from moto.sqs.exceptions import QueueDoesNotExist, ReceiptHandleIsInvalid
 from moto.sqs.models import Message, Queue, SQSBackend
 from moto.sqs.responses import SQSResponse
 
-from local_aws.seams import Seams
+from local_aws.patches import Patches
 
 POLL_SECONDS = 0.2
 _lock = threading.RLock()
@@ -29,30 +29,30 @@ class UnsupportedMove(ServiceException):
     code = "AWS.SimpleQueueService.UnsupportedOperation"
 
 
-def install(seams: Seams, endpoint: Callable[[], str]) -> None:
+def install(patches: Patches, endpoint: Callable[[], str]) -> None:
     """Replace what is slow or unsafe in moto's queues; a queue's Ref in a template is its address at `endpoint()`."""
 
     def address(queue: Queue) -> str:
         return f"{endpoint()}/{queue.account_id}/{queue.name}"
 
-    seams.replace(Queue, "physical_resource_id", lambda _: property(address))
-    seams.replace(Message, "visible", lambda _: property(lambda self: _now() > self.visible_at))
-    seams.replace(Message, "delayed", lambda _: property(lambda self: _now() < self.delayed_until))
-    seams.replace(Queue, "messages", lambda _: property(_deliverable))
-    seams.replace(Queue, "approximate_number_of_messages", lambda _: property(lambda q: len(_deliverable(q))))
-    seams.replace(Queue, "approximate_number_of_messages_delayed", lambda _: property(_delayed_count))
-    seams.replace(Queue, "approximate_number_of_messages_not_visible", lambda _: property(_in_flight_count))
-    seams.replace(Queue, "delete_message", lambda _: _delete_message, ("self", "receipt_handle"))
-    seams.replace(
+    patches.replace(Queue, "physical_resource_id", lambda _: property(address))
+    patches.replace(Message, "visible", lambda _: property(lambda self: _now() > self.visible_at))
+    patches.replace(Message, "delayed", lambda _: property(lambda self: _now() < self.delayed_until))
+    patches.replace(Queue, "messages", lambda _: property(_deliverable))
+    patches.replace(Queue, "approximate_number_of_messages", lambda _: property(lambda q: len(_deliverable(q))))
+    patches.replace(Queue, "approximate_number_of_messages_delayed", lambda _: property(_delayed_count))
+    patches.replace(Queue, "approximate_number_of_messages_not_visible", lambda _: property(_in_flight_count))
+    patches.replace(Queue, "delete_message", lambda _: _delete_message, ("self", "receipt_handle"))
+    patches.replace(
         SQSBackend,
         "is_message_valid_based_on_retention_period",
         lambda _: _within_retention,
         ("self", "queue_name", "message"),
     )
-    seams.replace(SQSBackend, "receive_message", _without_lock_while_waiting, RECEIVE)
+    patches.replace(SQSBackend, "receive_message", _without_lock_while_waiting, RECEIVE)
     for name, parameters in LOCKED.items():
-        seams.replace(SQSBackend, name, _locked, parameters)
-    seams.add(SQSResponse, "start_message_move_task", _start_message_move_task)
+        patches.replace(SQSBackend, name, _locked, parameters)
+    patches.add(SQSResponse, "start_message_move_task", _start_message_move_task)
 
 
 RECEIVE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from local_aws.cloudformation_programs import (
+from local_aws.cloudformation.compute import (
     Alias,
     EventInvokeConfig,
     Function,
@@ -14,9 +14,9 @@ from local_aws.cloudformation_programs import (
     Repository,
     Role,
 )
-from local_aws.cloudformation_stores import Bucket, BucketPolicy, Queue, QueuePolicy, TopicPolicy
-from local_aws.cloudformation_type import Type
-from local_aws.cloudformation_watching import Alarm, LogGroup, MetricFilter
+from local_aws.cloudformation.monitoring import Alarm, LogGroup, MetricFilter
+from local_aws.cloudformation.resource_type import Type
+from local_aws.cloudformation.stores import Bucket, BucketPolicy, Queue, QueuePolicy, TopicPolicy
 
 TYPES: dict[str, Callable[[Callable[[str], Any]], Type]] = {
     "AWS::CloudWatch::Alarm": Alarm,

@@ -23,7 +23,7 @@ def _console() -> Console:
 class Step:
     """A running step: `advance()` moves its bar, `say()` replaces the line beside it."""
 
-    narrator: Narrator
+    display: Steps
     title: str
     task: TaskID | None = None
     last: str = ""
@@ -31,12 +31,12 @@ class Step:
     def total(self, count: int) -> None:
         """The number of things that this step does; its bar then counts them."""
         if self.task is not None:
-            self.narrator.progress.update(self.task, total=count)
+            self.display.progress.update(self.task, total=count)
 
     def advance(self, count: int = 1) -> None:
         """`count` more of them are done."""
         if self.task is not None:
-            self.narrator.progress.advance(self.task, count)
+            self.display.progress.advance(self.task, count)
 
     def say(self, line: str) -> None:
         """Show what happens now; in a log each new line is printed once."""
@@ -45,16 +45,16 @@ class Step:
             return
         self.last = line
         if self.task is None:
-            self.narrator.console.print(f"      {line}", markup=False, highlight=False)
+            self.display.console.print(f"      {line}", markup=False, highlight=False)
         else:
-            self.narrator.progress.update(self.task, detail=line[: max(10, self.narrator.console.width - 78)])
+            self.display.progress.update(self.task, detail=line[: max(10, self.display.console.width - 78)])
 
 
 @dataclass
-class Narrator:
+class Steps:
     """Tells the steps of a run in order, with the time that each took."""
 
-    steps: int
+    count: int
     console: Console = field(default_factory=_console)
     progress: Progress = field(init=False)
     number: int = 0
@@ -71,7 +71,7 @@ class Narrator:
         )
 
     @contextmanager
-    def telling(self) -> Iterator[Narrator]:
+    def live(self) -> Iterator[Steps]:
         """Hold the live display for the duration of a run (on a terminal only)."""
         if not self.console.is_terminal:
             yield self
@@ -83,7 +83,7 @@ class Narrator:
     def step(self, title: str) -> Iterator[Step]:
         """One step; its failure is shown where it happened and goes on to the caller."""
         self.number += 1
-        headline = f"[{self.number}/{self.steps}] {title}"
+        headline = f"[{self.number}/{self.count}] {title}"
         started = time.monotonic()
         step = Step(self, title)
         if self.console.is_terminal:

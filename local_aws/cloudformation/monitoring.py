@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_aws.cloudformation_type import Made, Own, Properties, Type
+from local_aws.cloudformation.resource_type import Made, Own, Properties, Type
 
 
 class LogGroup(Type):

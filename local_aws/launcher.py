@@ -1,6 +1,7 @@
-"""Runs a command that dies with its parent: `python bound.py PARENT_PID COMMAND...` (elsewhere than on Linux: untied).
+"""Runs a command that dies with its parent: `python launcher.py PARENT_PID COMMAND...`.
 
-The tie is made between fork and exec, in a fresh process: a pre-exec hook inside a threaded parent is not safe.
+The tie (on Linux; elsewhere there is none) is made between fork and exec, in a fresh process: a pre-exec hook inside a
+threaded parent is not safe.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ from moto.sagemaker.exceptions import AWSValidationException, ResourceInUseExcep
 from moto.sagemaker.models import FakeTrainingJob, SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 
-from local_aws.images import UnknownImage, command_for
+from local_aws.patches import Patches
 from local_aws.processes import Children
-from local_aws.seams import Seams
-from local_aws.training_run import TrainingRun
+from local_aws.services.images import UnknownImage, command_for
+from local_aws.services.training_run import TrainingRun
 
 JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 LIST = (
@@ -59,11 +59,11 @@ class TrainingJobs:
         self._runs: dict[str, TrainingRun] = {}
         self._lock = threading.Lock()
 
-    def install(self, seams: Seams) -> None:
-        seams.replace(SageMakerResponse, "create_training_job", self._creating, ("self",))
-        seams.add(SageMakerResponse, "stop_training_job", lambda response: self._stop(response))
-        seams.replace(SageMakerModelBackend, "list_training_jobs", lambda _: _list_training_jobs, LIST)
-        seams.replace(SageMakerResponse, "list_training_jobs", _sorted_listing, ("self",))
+    def install(self, patches: Patches) -> None:
+        patches.replace(SageMakerResponse, "create_training_job", self._creating, ("self",))
+        patches.add(SageMakerResponse, "stop_training_job", lambda response: self._stop(response))
+        patches.replace(SageMakerModelBackend, "list_training_jobs", lambda _: _list_training_jobs, LIST)
+        patches.replace(SageMakerResponse, "list_training_jobs", _sorted_listing, ("self",))
 
     def pids(self) -> dict[str, int]:
         """Process ids of the running jobs, by job name."""

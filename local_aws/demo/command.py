@@ -20,19 +20,18 @@ from typing import Any
 
 from cxr.bundle import Bundle, read_bundle
 from cxr.labels import CLASSES
-from infra.config import Config
-from infra.config import load as load_config
 from infra.dataset import open_dataset
 from infra.dataset import upload as put_films
 from infra.errors import Fault
 from infra.session import open_session
 from infra.settings import airflow_settings
 from infra.stacks import deploy
-from local_aws.airflow_home import ROOT, airflow_environment, migrate
-from local_aws.demo_inputs import NewFile, Weights, evenly, new_files, resolve_weights
-from local_aws.demo_summary import Upload, lost, results_table, summary
-from local_aws.narrator import Narrator, Step
-from local_aws.server import ACCOUNT, REGION, LocalAWS
+from local_aws.airflow.home import ROOT, airflow_environment, migrate
+from local_aws.demo.inputs import NewFile, Weights, evenly, new_files, resolve_weights
+from local_aws.demo.steps import Step, Steps
+from local_aws.demo.summary import Upload, lost, results_table, summary
+from local_aws.deployment import local_config
+from local_aws.server import LocalAWS
 from local_aws.synthetic import write_dataset
 
 DATASET = "demo"
@@ -86,20 +85,6 @@ def put_dataset(s3: Any, bucket: str, source: str, limit: int | None, step: Step
             ]
             for label in CLASSES
         }
-
-
-def local_config(endpoint: str) -> Config:
-    """The deployment's settings for two cores: the same stacks, less concurrency, images that stand for commands."""
-    registry = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
-    return load_config(
-        region=REGION,
-        endpoint_url=endpoint,
-        uploads_concurrency=2,
-        backlog_concurrency=2,
-        direct_concurrency=1,
-        inference_image=f"{registry}/cxr-inference:local",
-        training_image=f"{registry}/cxr-training:local",
-    )
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -257,24 +242,24 @@ def follow(line: str) -> str | None:
     return message if found["level"] == "error" and "task" in source else None
 
 
-def demo(arguments: argparse.Namespace, narrator: Narrator) -> dict[str, Any]:
+def demo(arguments: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     """Run every step; return the summary. Raises DemoFailed, or what the failing step raised."""
     started = time.monotonic()
     build: Path = arguments.build.resolve()
     weights = resolve_weights(arguments.weights)
     if weights.warning:
-        narrator.warn(weights.warning)
+        steps.warn(weights.warning)
     for name in ("airflow", "bundle", "dataset", "logs", "results"):
         shutil.rmtree(build / name, ignore_errors=True)
     (build / "results").mkdir(parents=True)
 
     with LocalAWS(log_dir=build / "logs") as aws:
         s3 = aws.client("s3")
-        with narrator.step("local AWS: stacks from infra/*.yaml") as step:
+        with steps.step("local AWS: stacks from infra/*.yaml") as step:
             config = local_config(aws.endpoint)
             outputs = deploy(open_session(config), config, say=step.say)
 
-        with narrator.step(f"dataset {arguments.dataset} -> S3") as step:
+        with steps.step(f"dataset {arguments.dataset} -> S3") as step:
             source = prepare_dataset(arguments.dataset, build / "dataset", step)
             films = put_dataset(s3, outputs["DatasetsBucket"], source, arguments.limit, step)
             weights_uri = ""
@@ -283,7 +268,7 @@ def demo(arguments: argparse.Namespace, narrator: Narrator) -> dict[str, Any]:
                 s3.upload_file(str(weights.file), outputs["DatasetsBucket"], "weights/demo/vgg16_notop.weights.h5")
 
         parameters = dag_parameters(weights, weights_uri, arguments.epochs)
-        with narrator.step("Airflow DAG retrain: train, register, gate, promote, smoke test") as step:
+        with steps.step("Airflow DAG retrain: train, register, gate, promote, smoke test") as step:
             environment = airflow_environment(build / "airflow", aws.environment, airflow_settings(outputs))
             step.say("creating Airflow's metadata database")
             migrate(environment)
@@ -293,17 +278,17 @@ def demo(arguments: argparse.Namespace, narrator: Narrator) -> dict[str, Any]:
             )
             bundle = keep_bundle(s3, outputs["ModelsBucket"], pointer, build / "bundle")
 
-        with narrator.step("new X-rays -> uploads bucket") as step:
+        with steps.step("new X-rays -> uploads bucket") as step:
             uploads = upload_files(s3, outputs["UploadsBucket"], new_files(films), step)
 
-        with narrator.step("S3 event -> queue -> Lambda -> results") as step:
+        with steps.step("S3 event -> queue -> Lambda -> results") as step:
             results, letters = wait_for_answers(s3, aws.client("sqs"), outputs, uploads, step)
             for key, result in results.items():
                 kept = build / "results" / f"{key}.json"
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
-        with narrator.step("summary from SageMaker, the registry and S3"):
+        with steps.step("summary from SageMaker, the registry and S3"):
             sagemaker = aws.client("sagemaker")
             told = summary(
                 counts=bundle["dataset"]["counts"],
@@ -318,27 +303,27 @@ def demo(arguments: argparse.Namespace, narrator: Narrator) -> dict[str, Any]:
                 seconds=time.monotonic() - started,
             )
             (build / "summary.json").write_text(json.dumps(told, indent=2) + "\n")
-    narrator.console.print(results_table(uploads, results))
+    steps.console.print(results_table(uploads, results))
     return told
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the demo; 0 if every upload got its answer, 1 if a step failed, 130 on Ctrl-C."""
     arguments = parse(argv)
-    narrator = Narrator(steps=6)
+    steps = Steps(6)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with narrator.telling():
-            told = demo(arguments, narrator)
+        with steps.live():
+            told = demo(arguments, steps)
     except KeyboardInterrupt:
-        narrator.console.print("stopped; nothing is left running", markup=False)
+        steps.console.print("stopped; nothing is left running", markup=False)
         return 130
     except (DemoFailed, RuntimeError, ValueError, Fault) as error:
-        narrator.console.print(f"demo failed: {error}", style="bold red", markup=False)
+        steps.console.print(f"demo failed: {error}", style="bold red", markup=False)
         return 1
-    narrator.console.print_json(json.dumps(told))
-    narrator.console.print(f"summary, bundle, results and logs: {arguments.build}", markup=False)
+    steps.console.print_json(json.dumps(told))
+    steps.console.print(f"summary, bundle, results and logs: {arguments.build}", markup=False)
     if told["lost"]:
-        narrator.console.print(f"{told['lost']} uploads were lost", style="bold red")
+        steps.console.print(f"{told['lost']} uploads were lost", style="bold red")
         return 1
     return 0

@@ -29,10 +29,10 @@ from cxr.labels import CLASSES
 from infra.session import open_session
 from infra.settings import airflow_settings
 from infra.stacks import deploy
-from local_aws import airflow_state
-from local_aws.airflow_home import ROOT, airflow_environment, migrate
-from local_aws.demo import local_config
-from local_aws.demo_inputs import new_files
+from local_aws.airflow import state
+from local_aws.airflow.home import ROOT, airflow_environment, migrate
+from local_aws.demo.inputs import new_files
+from local_aws.deployment import local_config
 from local_aws.processes import Child, Children
 from local_aws.server import HOST, LocalAWS, PortTaken
 from local_aws.synthetic import write_dataset
@@ -220,7 +220,7 @@ class Watch:
     def __init__(self, aws: LocalAWS, settings: Mapping[str, str], api: Api, console: Console, home: Path) -> None:
         self._aws, self._settings, self._api, self._console, self._home = aws, settings, api, console, home
         self._objects = aws.objects()
-        self._pointer = self._read("models_bucket", airflow_state.POINTER)
+        self._pointer = self._read("models_bucket", state.POINTER)
         self._worklist = self._read("results_bucket", "reports/latest/worklist.html")
         self._report_at: float | None = None
         self._failed: set[str] = set()
@@ -233,7 +233,7 @@ class Watch:
     def look(self) -> None:
         """Say and keep what is new since the last look."""
         self._say_failures()
-        pointer = self._read("models_bucket", airflow_state.POINTER)
+        pointer = self._read("models_bucket", state.POINTER)
         if pointer and pointer != self._pointer:
             self._promoted(json.loads(pointer), first=self._pointer is None)
             self._pointer = pointer
@@ -264,7 +264,7 @@ class Watch:
 
     def _promoted(self, document: Mapping[str, Any], *, first: bool) -> None:
         self._console.print(f"model {document['version']} serves (serial {document['serial']})")
-        airflow_state.save(self._aws, self._settings, self._home / "aws")
+        state.save(self._aws, self._settings, self._home / "aws")
         if first:
             films = upload_films(self._aws, self._settings)
             self._console.print(f"{films} files uploaded to s3://{self._settings['uploads_bucket']}/")
@@ -289,7 +289,7 @@ def serve(port: int, home: Path, films: int, console: Console) -> None:
         config = local_config(aws.endpoint)
         outputs = deploy(open_session(config), config, say=lambda *_: None)
         settings = airflow_settings(outputs)
-        if airflow_state.restore(aws, settings, home / "aws"):
+        if state.restore(aws, settings, home / "aws"):
             console.print(f"state of the last time restored from {home / 'aws'}")
         else:
             console.print(f"drawing {films} synthetic films")
@@ -305,7 +305,7 @@ def serve(port: int, home: Path, films: int, console: Console) -> None:
             try:
                 watch(aws, settings, api, running, logs, console, home)
             finally:
-                airflow_state.save(aws, settings, home / "aws")
+                state.save(aws, settings, home / "aws")
 
 
 def watch(

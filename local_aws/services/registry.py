@@ -15,7 +15,7 @@ from moto.sagemaker.exceptions import AWSValidationException, ConflictException,
 from moto.sagemaker.models import SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 
-from local_aws.seams import Seams
+from local_aws.patches import Patches
 
 UPDATE = (
     "self",
@@ -30,13 +30,13 @@ _lock = threading.Lock()
 GROUP = ("self", "model_package_group_name", "model_package_group_description", "tags")
 
 
-def install(seams: Seams) -> None:
+def install(patches: Patches) -> None:
     """Replace what moto's registry does differently, and add the two deletions."""
-    seams.replace(SageMakerModelBackend, "update_model_package", _merging, UPDATE)
-    seams.replace(SageMakerModelBackend, "create_model_package_group", _once, GROUP)
-    seams.replace(SageMakerResponse, "create_model_package", _pending_by_default, ("self",))
-    seams.add(SageMakerResponse, "delete_model_package", _delete_package)
-    seams.add(SageMakerResponse, "delete_model_package_group", _delete_group)
+    patches.replace(SageMakerModelBackend, "update_model_package", _merging, UPDATE)
+    patches.replace(SageMakerModelBackend, "create_model_package_group", _once, GROUP)
+    patches.replace(SageMakerResponse, "create_model_package", _pending_by_default, ("self",))
+    patches.add(SageMakerResponse, "delete_model_package", _delete_package)
+    patches.add(SageMakerResponse, "delete_model_package_group", _delete_group)
 
 
 def _merging(original: Callable[..., str]) -> Callable[..., str]:

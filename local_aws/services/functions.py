@@ -22,10 +22,10 @@ from uuid import uuid4
 from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaFunction
 
-from local_aws.images import UnknownImage, command_for
+from local_aws.patches import Patches
 from local_aws.processes import Children
-from local_aws.runtime_api import Invocation, Outcome, Sandbox
-from local_aws.seams import Seams
+from local_aws.services.images import UnknownImage, command_for
+from local_aws.services.runtime_api import Invocation, Outcome, Sandbox
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = (1.0, 2.0)
@@ -100,7 +100,7 @@ class Functions:
         self._lock = threading.Lock()
         self._later = ThreadPoolExecutor(8, thread_name_prefix="lambda-async")
 
-    def install(self, seams: Seams) -> None:
+    def install(self, patches: Patches) -> None:
         """Take the place of moto's `LambdaFunction.invoke` for functions whose code is an image."""
 
         def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,8 +112,8 @@ class Functions:
             return invoke
 
         parameters = ("self", "body", "request_headers", "response_headers")
-        seams.replace(LambdaFunction, "invoke", replacement, parameters)
-        seams.replace(LambdaFunction, "get_configuration", _with_logging, ("self", "on_create"))
+        patches.replace(LambdaFunction, "invoke", replacement, parameters)
+        patches.replace(LambdaFunction, "get_configuration", _with_logging, ("self", "on_create"))
 
     def run(self, function: LambdaFunction, body: bytes) -> Outcome:
         """Run one event and write its log to CloudWatch Logs; waits for a free warm process. Raises Throttled."""

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from local_aws import training_record
 from local_aws.server import ACCOUNT, REGION, LocalAWS
+from local_aws.services import training_record
 
 KEPT = {
     "datasets_bucket": ("",),

@@ -1,7 +1,7 @@
 """CloudFormation that applies what a template says, or fails the stack and says why.
 
 moto skips resource types and properties that it does not know and still reports CREATE_COMPLETE. Here an unknown
-type is refused, as by AWS; the types of `cloudformation_types.py` are added; and for types that moto knows in part
+type is refused, as by AWS; the types of `types.py` are added; and for types that moto knows in part
 the rest of their properties is applied afterwards, through the services' own APIs.
 """
 
@@ -16,9 +16,9 @@ from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 
-from local_aws.cloudformation_type import ResourceFailed, Type
-from local_aws.cloudformation_types import TYPES
-from local_aws.seams import Seams
+from local_aws.cloudformation.resource_type import ResourceFailed, Type
+from local_aws.cloudformation.types import TYPES
+from local_aws.patches import Patches
 
 log = logging.getLogger(__name__)
 CREATE = (
@@ -49,7 +49,7 @@ CHANGE_SET = (
 Client = Callable[[str], Any]
 
 
-def install(seams: Seams, client: Client) -> None:
+def install(patches: Patches, client: Client) -> None:
     """Take the place of moto's type lookup; `client(service)` makes boto3 clients of this local AWS."""
     types = {kind: make(client) for kind, make in TYPES.items()}
 
@@ -75,15 +75,15 @@ def install(seams: Seams, client: Client) -> None:
 
         return resource_name_property_from_type
 
-    seams.replace(parsing, "resource_class_from_type", lookup, ("resource_type",))
-    seams.replace(parsing, "resource_name_property_from_type", name_property, ("resource_type",))
-    seams.replace(parsing, "get_references_from_template", lambda _: references, ("template",))
-    seams.replace(CloudFormationBackend, "create_stack", _checked(types), CREATE)
-    seams.replace(CloudFormationBackend, "update_stack", _only_changes, UPDATE)
-    seams.replace(CloudFormationBackend, "update_stack", _checked(types), ("self", *UPDATE[1:]))
-    seams.replace(CloudFormationBackend, "create_change_set", _checked(types), CHANGE_SET)
-    seams.replace(Stack, "create_resources", _or_roll_back, ("self",))
-    seams.replace(Stack, "update", _or_go_back, ("self", "template", "role_arn", "parameters", "tags"))
+    patches.replace(parsing, "resource_class_from_type", lookup, ("resource_type",))
+    patches.replace(parsing, "resource_name_property_from_type", name_property, ("resource_type",))
+    patches.replace(parsing, "get_references_from_template", lambda _: references, ("template",))
+    patches.replace(CloudFormationBackend, "create_stack", _checked(types), CREATE)
+    patches.replace(CloudFormationBackend, "update_stack", _only_changes, UPDATE)
+    patches.replace(CloudFormationBackend, "update_stack", _checked(types), ("self", *UPDATE[1:]))
+    patches.replace(CloudFormationBackend, "create_change_set", _checked(types), CHANGE_SET)
+    patches.replace(Stack, "create_resources", _or_roll_back, ("self",))
+    patches.replace(Stack, "update", _or_go_back, ("self", "template", "role_arn", "parameters", "tags"))
 
 
 def references(template: Any) -> list[str]:
@@ -121,7 +121,7 @@ def _checked(types: dict[str, Type]) -> Callable[[Callable[..., Any]], Callable[
             if unknown:
                 raise ValidationError(
                     message=f"Template format error: Unrecognized resource types: [{', '.join(unknown)}] "
-                    "(the local AWS has no such type: see local_aws/cloudformation_types.py)"
+                    "(the local AWS has no such type: see local_aws/cloudformation/types.py)"
                 )
             return original(self, *args, **kwargs)
 

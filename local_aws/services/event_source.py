@@ -19,8 +19,8 @@ from typing import Any
 from moto.awslambda.models import EventSourceMapping, LambdaBackend
 from moto.sqs.models import Message, SQSBackend, sqs_backends
 
-from local_aws.functions import Functions, Throttled
-from local_aws.seams import Seams
+from local_aws.patches import Patches
+from local_aws.services.functions import Functions, Throttled
 
 log = logging.getLogger(__name__)
 ERROR_CHARACTERS = 300
@@ -54,7 +54,7 @@ class EventSources:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def install(self, seams: Seams) -> None:
+    def install(self, patches: Patches) -> None:
         """Start pollers for each mapping that is created from now on (by API or by CloudFormation)."""
 
         def replacement(original: Callable[..., EventSourceMapping]) -> Callable[..., EventSourceMapping]:
@@ -66,7 +66,7 @@ class EventSources:
 
             return create_event_source_mapping
 
-        seams.replace(LambdaBackend, "create_event_source_mapping", replacement, ("self", "spec"))
+        patches.replace(LambdaBackend, "create_event_source_mapping", replacement, ("self", "spec"))
 
     def end(self) -> None:
         """Receive nothing more; what is being delivered goes on."""

@@ -1,7 +1,7 @@
 """Every replacement inside moto goes through here: its signature is checked first, and it is undone at the end.
 
 moto is a library that was never meant to be extended at these places. A release that moves one of them must stop the
-local AWS at start-up with the name of the seam, not hours later with a lost message.
+local AWS at start-up with the name of the patched place, not hours later with a lost message.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 ABSENT = object()
 
 
-class SeamMoved(RuntimeError):
+class UnsupportedMoto(RuntimeError):
     """A place in moto that the local AWS replaces no longer looks as it did."""
 
 
-class Seams:
+class Patches:
     """The replacements made in moto by one local AWS; `undo` puts the originals back, last one first."""
 
     def __init__(self) -> None:
@@ -28,17 +28,17 @@ class Seams:
         """`owner.name` as it is stored (a classmethod stays one), after checking that it takes exactly `parameters`.
 
         `parameters` None: an attribute or a property, which only has to be there.
-        Raises SeamMoved.
+        Raises UnsupportedMoto.
         """
         label = f"{getattr(owner, '__module__', '')}.{getattr(owner, '__qualname__', owner.__name__)}.{name}"
         found = inspect.getattr_static(owner, name, ABSENT)
         if found is ABSENT:
-            raise SeamMoved(self._message(label, "is gone"))
+            raise UnsupportedMoto(self._message(label, "is gone"))
         if parameters is not None:
             function = found.__func__ if isinstance(found, classmethod | staticmethod) else found
             present = tuple(inspect.signature(function).parameters)
             if present != parameters:
-                raise SeamMoved(self._message(label, f"takes {present}, expected {parameters}"))
+                raise UnsupportedMoto(self._message(label, f"takes {present}, expected {parameters}"))
         return found
 
     def replace(
@@ -52,7 +52,7 @@ class Seams:
     def add(self, owner: Any, name: str, value: Any) -> None:
         """Add an attribute that moto does not have (an action of a service, say)."""
         if inspect.getattr_static(owner, name, ABSENT) is not ABSENT:
-            raise SeamMoved(self._message(f"{owner.__qualname__}.{name}", "now exists: drop the local one"))
+            raise UnsupportedMoto(self._message(f"{owner.__qualname__}.{name}", "now exists: drop the local one"))
         self._undo.append((owner, name, ABSENT))
         setattr(owner, name, value)
 

@@ -6,8 +6,8 @@ import json
 import logging
 from typing import Any
 
-from local_aws.cloudformation_bucket import configure_bucket
-from local_aws.cloudformation_type import Made, Own, Properties, Type
+from local_aws.cloudformation.bucket import configure_bucket
+from local_aws.cloudformation.resource_type import Made, Own, Properties, Type
 
 log = logging.getLogger(__name__)
 

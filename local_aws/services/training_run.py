@@ -21,8 +21,8 @@ from moto.core.utils import utcnow
 from moto.sagemaker.models import FakeTrainingJob
 
 from local_aws.processes import Child, Children
-from local_aws.training_files import ChannelError, MlFolder
-from local_aws.training_log import LogStream
+from local_aws.services.training_files import ChannelError, MlFolder
+from local_aws.services.training_log import LogStream
 
 log = logging.getLogger(__name__)
 KILL_SECONDS = 120.0

@@ -2,7 +2,7 @@
 
 It reads `+PGID` and `-PGID` lines from its standard input, whose other end only the local AWS holds: end of file,
 or a changed parent, means that the owner is dead. It runs in a session of its own, so that what kills the owner's
-group does not kill the keeper.
+group does not kill the cleanup.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 
 from moto.s3.exceptions import MissingBucket
 
-from local_aws.storage import Objects
+from local_aws.services.storage import Objects
 
 
 class ChannelError(ValueError):

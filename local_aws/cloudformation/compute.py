@@ -6,7 +6,7 @@ from typing import Any
 
 from moto.awslambda.models import ImageConfig
 
-from local_aws.cloudformation_type import Made, Own, Properties, Type, text_of
+from local_aws.cloudformation.resource_type import Made, Own, Properties, Type, text_of
 
 
 class Function(Type):

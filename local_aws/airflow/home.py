@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def airflow_environment(home: Path, aws: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Stacks that apply what their templates say."""

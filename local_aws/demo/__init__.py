@@ -1,0 +1,1 @@
+"""The whole loop on one machine: `python -m local_aws demo`."""
