@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxr import pointer as pointers
+
 MB_PER_VCPU = 1769
 """Lambda gives one vCPU of credit per 1,769 MB; os.cpu_count() shows more than that."""
 
@@ -20,7 +22,7 @@ class Config:
     uploads_bucket: str
     results_bucket: str
     models_bucket: str
-    pointer_key: str = "models/current.json"
+    pointer_key: str = pointers.KEY
     memory_mb: int = MB_PER_VCPU
     function_name: str = "local"
     scratch: Path = Path("/tmp/cxr-model")

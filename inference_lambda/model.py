@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cxr import pointer as pointers
 from cxr.bundle import MAX_MANIFEST_BYTES, Bundle, BundleError, sha256_of
 from cxr.engine import Engine, EngineError
+from cxr.pointer import Pointer, PointerError, Release
 from cxr.verdict import Limits
 from inference_lambda.log import error_name, error_places, log
-from inference_lambda.pointer import MAX_POINTER_BYTES, Pointer, PointerError, Release, parse_pointer
 from inference_lambda.store import Gone, NotModified, Store, Stored, TooLarge, is_transient
 
 REFRESH_SECONDS = 60.0
@@ -102,8 +103,8 @@ class ModelSource:
         now = self._clock()
         self._due = now + REFRESH_SECONDS
         try:
-            stored = self._store.get(self._bucket, self._pointer_key, MAX_POINTER_BYTES, unless_etag=self._etag)
-            pointer = parse_pointer(stored.body)
+            stored = self._store.get(self._bucket, self._pointer_key, pointers.MAX_BYTES, unless_etag=self._etag)
+            pointer = pointers.parse(stored.body)
         except NotModified:
             return
         except Gone:

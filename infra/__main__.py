@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
+from cxr.pointer import Pointer
 from infra import config as settings
 from infra import dataset, destroy, image_script, images, operate, plan, stacks
 from infra.config import Config
@@ -118,19 +118,18 @@ def _promote(config: Config, options: argparse.Namespace) -> None:
     operate.check_package(options.package)
     session = open_session(config)
     moved = operate.promote(session, config, stacks.base_outputs(session, config), options.package, options.reason)
-    _say_moved(moved.document)
+    _say_moved(moved)
 
 
 def _rollback(config: Config, options: argparse.Namespace) -> None:
     session = open_session(config)
-    _say_moved(operate.roll_back(session, config, stacks.base_outputs(session, config), options.reason).document)
+    _say_moved(operate.roll_back(session, config, stacks.base_outputs(session, config), options.reason))
 
 
-def _say_moved(document: dict[str, Any]) -> None:
-    before = document["previous"]
+def _say_moved(moved: Pointer) -> None:
     print(
-        f"Version {document['version']} answers as serial {document['serial']}"
-        + (f"; before it version {before['version']}" if before else "")
+        f"Version {moved.current.version} answers as serial {moved.current.serial}"
+        + (f"; before it version {moved.previous.version}" if moved.previous else "")
         + ". Running functions follow within 60 seconds"
     )
 

@@ -10,10 +10,10 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from infra import pointer, stacks
+from cxr.pointer import Move, Pointer, PointerStore
+from infra import promotion, stacks
 from infra.config import Config
 from infra.errors import Fault
-from infra.pointer import Pointer
 from infra.session import client
 
 QUEUES = ("uploads", "backlog")
@@ -33,16 +33,14 @@ def check_package(package: str) -> None:
 def promote(session: boto3.Session, config: Config, outputs: Mapping[str, str], package: str, reason: str) -> Pointer:
     """Makes an approved package (its version or ARN) the model that answers, as the promote role."""
     s3, sagemaker = _promoting(session, config, outputs, "s3", "sagemaker")
-    actor = _caller(session, config)
-    return pointer.promote(
-        s3, sagemaker, outputs["ModelsBucket"], _package_arn(outputs, session, package), actor=actor, reason=reason
-    )
+    move = Move(_caller(session, config), reason)
+    return promotion.promote(s3, sagemaker, outputs["ModelsBucket"], _package_arn(outputs, session, package), move)
 
 
 def roll_back(session: boto3.Session, config: Config, outputs: Mapping[str, str], reason: str) -> Pointer:
     """Makes the model that answered before answer again, as the promote role."""
     (s3,) = _promoting(session, config, outputs, "s3")
-    return pointer.roll_back(s3, outputs["ModelsBucket"], actor=_caller(session, config), reason=reason)
+    return promotion.roll_back(s3, outputs["ModelsBucket"], Move(_caller(session, config), reason))
 
 
 def redrive(
@@ -97,8 +95,8 @@ def status(session: boto3.Session, config: Config) -> dict[str, Any]:
     if not all(stack and stacks.has_outputs(stack) for stack in found.values()):
         return report
     outputs = stacks.outputs(session, config)
-    current = pointer.read(client(session, config, "s3"), outputs["ModelsBucket"])
-    report["model"] = current.document if current else None
+    current = PointerStore(client(session, config, "s3"), outputs["ModelsBucket"]).read()
+    report["model"] = current.pointer.as_json() if current else None
     function = client(session, config, "lambda").get_function(FunctionName=outputs["FunctionName"])
     report["function"] = {
         "state": function["Configuration"].get("State", "Active"),

@@ -7,7 +7,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from inference_lambda.model import REFRESH_SECONDS, RETRY_SECONDS, ModelSource, ModelUnavailable
-from inference_lambda.pointer import PointerError, parse_pointer
 from inference_lambda.store import Store
 
 
@@ -289,37 +288,3 @@ def test_the_old_model_still_answers_after_its_file_is_gone(account, source, tin
     source.refresh()
     answer = old.run(np.full((224, 224), 170, np.uint8)).probability
     assert answer == pytest.approx(tiny.expected_probability(170), abs=1e-3)
-
-
-GOOD = {
-    "schema_version": 1,
-    "serial": 7,
-    "version": "7",
-    "bundle": {"bucket": "b", "key": "models/j/bundle.json", "version_id": None, "sha256": "0" * 64},
-    "model_package_arn": "arn",
-    "previous": None,
-}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"schema_version": 2},
-        {"serial": "7"},
-        {"serial": True},
-        {"serial": -1},
-        {"bundle": None},
-        {"bundle": {**GOOD["bundle"], "sha256": "xyz"}},
-        {"bundle": {**GOOD["bundle"], "key": ""}},
-        {"bundle": {**GOOD["bundle"], "bucket": 7}},
-        {"previous": {"serial": 6}},
-    ],
-)
-def test_a_pointer_of_the_wrong_form_is_refused(changes):
-    with pytest.raises(PointerError):
-        parse_pointer(json.dumps({**GOOD, **changes}).encode())
-
-
-def test_files_lie_beside_the_manifest():
-    pointer = parse_pointer(json.dumps(GOOD).encode())
-    assert pointer.current.beside("model.tflite") == "models/j/model.tflite" and pointer.previous is None
