@@ -57,7 +57,7 @@ def test_the_result_in_the_readme_is_valid() -> None:
 
 
 def test_the_table_of_hyperparameters_is_the_job_s_own() -> None:
-    from training_job.hyperparameters import SPECIFICATIONS
+    from cxr.hyperparameters import SPECIFICATIONS
 
     text = (ROOT / "docs" / "training.md").read_text().split("## Hyperparameters")[1].split("\n## ")[0]
     documented = dict(re.findall(r"^\| `([a-z_]+)` \| (.+?) \|", text, re.MULTILINE))

@@ -10,9 +10,9 @@ import os
 import sys
 import traceback
 
+from cxr.hyperparameters import read_hyperparameters
 from training_job.console import say
 from training_job.container import Container, explain
-from training_job.hyperparameters import read_hyperparameters
 from training_job.stop import Stop, Stopped
 
 

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from training_job.hyperparameters import BadHyperparameter
+from cxr.hyperparameters import BadHyperparameter
 
 FAILURE_CHARACTERS = 1024
 

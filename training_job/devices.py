@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cxr.hyperparameters import Hyperparameters
 from training_job.console import say
 from training_job.heads import HEADS
-from training_job.hyperparameters import Hyperparameters
 
 
 class NoGpu(RuntimeError):

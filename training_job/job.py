@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cxr.hyperparameters import Hyperparameters
 from training_job import augment, champion, files, package, validation
 from training_job.console import Clock, say
 from training_job.container import Container
 from training_job.dataset import Dataset, read_dataset, summary
 from training_job.devices import Devices
 from training_job.heads import HEADS
-from training_job.hyperparameters import Hyperparameters
 from training_job.stop import Stop
 
 if TYPE_CHECKING:

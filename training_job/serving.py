@@ -14,13 +14,13 @@ import numpy as np
 from scipy.special import expit
 
 from cxr.engine import Engine
+from cxr.hyperparameters import Hyperparameters
 from cxr.labels import CLASSES
 from cxr.verdict import Limits, judge
 from training_job import calibrate, export, network, scores
 from training_job.console import progress, say
 from training_job.dataset import Dataset
 from training_job.features import Features
-from training_job.hyperparameters import Hyperparameters
 from training_job.litert import Signature, cores
 from training_job.stop import Stop
 

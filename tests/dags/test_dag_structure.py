@@ -132,7 +132,7 @@ def _nullable(param: Any) -> bool:
 def test_the_form_s_hyperparameters_are_the_training_job_s(repo: Path) -> None:
     from cxr_pipeline.retrain_form import FORM, HYPERPARAMETERS
 
-    from training_job.hyperparameters import SPECIFICATIONS
+    from cxr.hyperparameters import SPECIFICATIONS
 
     assert set(HYPERPARAMETERS) == set(SPECIFICATIONS)
     differing = {

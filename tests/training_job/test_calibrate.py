@@ -7,9 +7,9 @@ import pytest
 from scipy.special import expit
 from sklearn.covariance import LedoitWolf
 
+from cxr.hyperparameters import Hyperparameters
 from training_job import calibrate, serving
 from training_job.dataset import Dataset, Films
-from training_job.hyperparameters import Hyperparameters
 
 
 def test_temperature_recovers_the_factor_by_which_logits_were_inflated() -> None:

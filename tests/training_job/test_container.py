@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from cxr.bundle import BundleError
+from cxr.hyperparameters import BadHyperparameter, Hyperparameters
 from training_job import files
 from training_job.container import BadChannel, Container, explain
 from training_job.devices import Devices, NoGpu
-from training_job.hyperparameters import BadHyperparameter, Hyperparameters
 from training_job.job import Job
 from training_job.stop import Stop
 

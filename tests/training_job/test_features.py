@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import pytest
 
+from cxr.hyperparameters import Hyperparameters
 from training_job import augment, export, features, fit, learning, network
 from training_job.checkpoint import Checkpoints
 from training_job.container import Container, explain
 from training_job.heads import FLATTEN, GAP, HEADS
-from training_job.hyperparameters import Hyperparameters
 from training_job.job import Job
 from training_job.learning import feature_trunk
 from training_job.litert import Signature

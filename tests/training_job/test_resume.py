@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cxr.hyperparameters import Hyperparameters
 from training_job import learning, package
 from training_job.checkpoint import Checkpoints, State
 from training_job.container import Container
 from training_job.devices import Devices
-from training_job.hyperparameters import Hyperparameters
 from training_job.job import Job
 from training_job.stop import Stop
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cxr.hyperparameters import Hyperparameters
 from training_job import features, network, serving
 from training_job.checkpoint import Checkpoints
 from training_job.dataset import Dataset, Films
 from training_job.heads import GAP, HEADS
-from training_job.hyperparameters import Hyperparameters
 from training_job.learning import Learned, feature_trunk
 from training_job.stop import Stop
 

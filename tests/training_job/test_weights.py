@@ -11,9 +11,9 @@ import keras
 import pytest
 from keras.src.applications import vgg16
 
+from cxr.hyperparameters import Hyperparameters
 from training_job import learning
 from training_job.container import Container, explain
-from training_job.hyperparameters import Hyperparameters
 from training_job.job import Job
 from training_job.stop import Stop
 

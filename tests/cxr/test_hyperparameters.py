@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import jsonschema
 import pytest
 
-from training_job.hyperparameters import SPECIFICATIONS, BadHyperparameter, Hyperparameters, read_hyperparameters
+from cxr.hyperparameters import SPECIFICATIONS, BadHyperparameter, Hyperparameters, read_hyperparameters
 
 
 @pytest.mark.parametrize("value", ["flatten", '"flatten"', '"\\"flatten\\""', "FLATTEN"])
@@ -73,3 +74,19 @@ def test_flatten_trains_for_one_epoch_unless_told_otherwise() -> None:
 def test_defaults_of_the_dataclass_lie_in_their_ranges() -> None:
     for name, value in Hyperparameters().as_dict().items():
         assert SPECIFICATIONS[name].read(str(value)) == value
+
+
+def test_the_form_s_schema_accepts_its_own_default_and_refuses_what_the_job_refuses() -> None:
+    for name, specification in SPECIFICATIONS.items():
+        schema = specification.json_schema()
+        assert schema["title"] and schema["description"].endswith("."), name
+        jsonschema.validate(specification.form_default, schema)
+        for bad in ({"no": "value"}, "resnet", 1e10):
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(bad, schema)
+
+
+def test_the_form_differs_from_the_job_only_where_the_table_says_so() -> None:
+    differing = {name for name, one in SPECIFICATIONS.items() if one.form_default != one.default}
+    assert differing == {"require_gpu"}
+    assert SPECIFICATIONS["epochs"].json_schema()["description"].endswith("Empty: 30 for gap, 1 for flatten.")
