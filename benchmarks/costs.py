@@ -1,6 +1,6 @@
 """Sums of list prices, each with what it assumes; nothing here was billed.
 
-The tables of docs/costs.md are made by `python -m benchmarks.capacity` from these functions.
+The tables of docs/costs.md are made from these functions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.film_times import Serving
 from benchmarks.queueing import OVERHEAD_SECONDS, START
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, Table, table
 from infra.config import Config
 
 PRICES = {
@@ -121,3 +121,13 @@ def idle() -> Iterator[list[Any]]:
     yield ["together", round(sum(rows.values()), 2)]
     mwaa = round(PRICES["MWAA mw1.small, hour"] * HOURS_A_MONTH, 2)
     yield ["Amazon MWAA, class mw1.small with one worker, if it is used", mwaa]
+
+
+def tables() -> dict[str, Table]:
+    """The tables of what does not depend on how many films there are."""
+    trained = "what is trained | instance | minutes (assumed) | $"
+    spot = "List prices; spot takes 50 to 70 % off."
+    return {
+        "cost_per_retraining": table(trained, list(per_retraining()), spot),
+        "cost_idle": table("idle | $ a month", list(idle()), "List prices."),
+    }

@@ -16,6 +16,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 SIMD_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
 PACKAGES = ("numpy", "pillow", "tensorflow", "keras", "ai-edge-litert", "moto", "apache-airflow", "boto3")
 
+Table = dict[str, Any]
+"""A table of the documents: columns, rows of cells, note."""
+
 
 def _cpu() -> tuple[str, list[str]]:
     """CPU model name and the SIMD flags that decide int8 speed, from /proc/cpuinfo where there is one."""
@@ -51,6 +54,11 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": installed,
     }
+
+
+def table(columns: str, rows: list[list[Any]], note: str = "") -> Table:
+    """A table of the documents. columns: names between " | "."""
+    return {"columns": columns.split(" | "), "rows": rows, "note": note}
 
 
 def record(name: str, payload: dict[str, Any]) -> Path:

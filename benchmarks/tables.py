@@ -1,9 +1,8 @@
-"""A figure in a document comes from a committed result file: it is generated, never typed.
+"""A figure in a document comes from a committed result file or is calculated from one: it is generated, never typed.
 
-A document holds blocks `<!-- table: pipeline -->` ... `<!-- /table -->`; `python -m benchmarks.tables` fills them from
-benchmarks/results/*.json, `--check` says which are stale. A result file carries its tables itself, under `tables`:
-{name: {"columns": [...], "rows": [[...]], "note": "...", "kind": "..."}}. `kind` says where the figures come from:
-measured (without it), simulated or computed; only what was measured names the machine.
+A document holds blocks `<!-- table: pipeline -->` ... `<!-- /table -->`; `python -m benchmarks.tables` fills them,
+`--check` says which are stale. What was measured stands in a result file under `tables`, as benchmarks.record.table
+makes it, and names the machine; the rest is calculated by benchmarks.capacity.
 """
 
 from __future__ import annotations
@@ -12,19 +11,17 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from benchmarks.record import RESULTS, ROOT
+from benchmarks import capacity
+from benchmarks.record import RESULTS, ROOT, Table
 
 BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z0-9_-]+) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
 
 
-def markdown(table: Mapping[str, Any], machine: Mapping[str, Any], measured_at: str) -> str:
-    """A table as GitHub Markdown; below it its note and where its figures come from. Raises KeyError for a `kind` that
-    does not exist.
-    """
+def markdown(table: Table, origin: str) -> str:
+    """A table as GitHub Markdown; below it its note and where its figures come from."""
     columns, rows = table["columns"], table["rows"]
     numeric = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(columns))]
     lines = [
@@ -32,18 +29,10 @@ def markdown(table: Mapping[str, Any], machine: Mapping[str, Any], measured_at: 
         "|" + "|".join(" ---: " if right else " --- " for right in numeric) + "|",
         *("| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |" for row in rows),
     ]
-    simd = ", ".join(machine["simd"]) or "no SIMD flags known"
-    day = measured_at[:10]
-    origin = {
-        "measured": f"Measured on {machine['cpu']}, {machine['cores']} cores, {simd}; {day}.",
-        "simulated": f"Simulated, not run on AWS; {day}.",
-        "computed": f"Computed on {day}.",
-    }[table.get("kind", "measured")]
-    note = f"{table['note']} " if table.get("note") else ""
-    return "\n".join(lines) + f"\n\n<sub>{note}{origin}</sub>\n"
+    return "\n".join(lines) + f"\n\n<sub>{table.get('note', '')} {origin}</sub>\n".replace("<sub> ", "<sub>")
 
 
-def known_tables(folder: Path = RESULTS) -> dict[str, str]:
+def measured(folder: Path = RESULTS) -> dict[str, str]:
     """Every table of the committed results as Markdown, by name. Raises ValueError if two results claim a name."""
     tables: dict[str, str] = {}
     for path in sorted(folder.glob("*.json")):
@@ -51,8 +40,17 @@ def known_tables(folder: Path = RESULTS) -> dict[str, str]:
         for name, table in result.get("tables", {}).items():
             if name in tables:
                 raise ValueError(f"{path.name}: the table {name!r} exists in another result already; rename one")
-            tables[name] = markdown(table, result["machine"], result["measured_at"])
+            machine = result["machine"]
+            simd = ", ".join(machine["simd"]) or "no SIMD flags known"
+            origin = f"Measured on {machine['cpu']}, {machine['cores']} cores, {simd}; {result['measured_at'][:10]}."
+            tables[name] = markdown(table, origin)
     return tables
+
+
+def known_tables() -> dict[str, str]:
+    """Every table that a document may hold, as Markdown, by name."""
+    found = capacity.tables().items()
+    return {**measured(), **{name: markdown(table, "Calculated, not run on AWS.") for name, table in found}}
 
 
 def filled(text: str, tables: Mapping[str, str]) -> str:
@@ -60,15 +58,16 @@ def filled(text: str, tables: Mapping[str, str]) -> str:
 
     def body(match: re.Match[str]) -> str:
         if match["name"] not in tables:
-            raise ValueError(f"no committed result holds the table {match['name']!r}; there are {', '.join(tables)}")
+            raise ValueError(f"no result holds the table {match['name']!r}; there are {', '.join(tables)}")
         return f"{match[1]}{tables[match['name']]}{match[4]}"
 
     return BLOCK.sub(body, text)
 
 
-def documents(root: Path = ROOT) -> Iterable[Path]:
-    """The documents that may hold tables."""
-    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+def documents(root: Path = ROOT) -> list[Path]:
+    """Every Markdown file of the project: each may hold tables."""
+    folders = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "." and path.name != "build"]
+    return sorted([*root.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))])
 
 
 def main(argv: list[str]) -> int:
