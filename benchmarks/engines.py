@@ -120,12 +120,12 @@ def function(folder: Path, threads: int, runs: int) -> dict[str, Any]:
     """The Lambda function on one film: its steps, and the whole handler with S3 in a dictionary."""
     import boto3
 
+    from cxr import result as results
     from cxr.bundle import read_bundle
     from cxr.engine import Engine
     from cxr.reader import read_film
     from cxr.verdict import Limits, judge
-    from inference_lambda import result as results
-    from inference_lambda.examination import examine
+    from inference_lambda.assessment import Source, assess
     from inference_lambda.heatmap import overlay_png
 
     boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
@@ -134,11 +134,11 @@ def function(folder: Path, threads: int, runs: int) -> dict[str, Any]:
     data = (folder / FILM).read_bytes()
     film = read_film(data)
     output = engine.run(film.pixels)
-    examined = examine(data, engine, limits)
+    assessed = assess(data, engine, limits)
 
     def verdict() -> None:
         judge(output.probability, output.ood_distance, film.saturation, limits)
-        results.to_bytes(results.build(results.Source("b", "k"), examined, bundle, limits, version="1"))
+        results.to_bytes(assessed.result(Source("b", "k"), results.Answerer("1", bundle.model_sha256), limits))
 
     steps = {
         "decode": lambda: read_film(data),

@@ -203,7 +203,7 @@ def _get(mapping: Any, name: str, default: Any = None) -> Any:
 def _is_input(document: Any) -> bool:
     shape = _get(document, "shape")
     side = shape[1] if isinstance(shape, list) and len(shape) == len(input_of(SIDE)["shape"]) else None
-    return _is_count(side) and side in SIDES and document == input_of(side)
+    return isinstance(side, int) and side in SIDES and document == input_of(side)
 
 
 def _is_count(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """Exactly one honest answer per upload.
 
-The rule defended here: what stands at results/<key>.json is about the current upload, by the newest model that
+What stands at results/<key>.json is about the current upload, by the newest model that
 answered it. The result's ETag is read before the upload, and the write succeeds only if that result still stands, so
 duplicates, disorder, overwrites, promotions midway and a stale warm container cannot leave an old answer standing.
 """
@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from cxr import result as results
 from cxr.film import MAX_BYTES
-from inference_lambda import result as results
+from cxr.result import Mark
+from inference_lambda.assessment import Assessment, Source, assess, too_large
 from inference_lambda.config import Config
 from inference_lambda.events import MAX_KEY_BYTES, Upload
-from inference_lambda.examination import Examination, examine, too_large
 from inference_lambda.heatmap import overlay_png
 from inference_lambda.model import Model, ModelSource
 from inference_lambda.store import Conflict, Gone, Store, Stored, TooLarge
@@ -54,7 +55,7 @@ class Answer:
 
     outcome: str
     attempts: int
-    examination: Examination | None = None
+    assessment: Assessment | None = None
     why: str | None = None
 
 
@@ -70,7 +71,7 @@ class Answerer:
         """Raises NoAnswer, WrongBucket, KeyTooLong, WrongModel, ModelUnavailable or what S3 raised."""
         if upload.bucket != self._config.uploads_bucket:
             raise WrongBucket("the object is not in the uploads bucket; check the notification or the manifest")
-        if (length := len(_result_key(upload).encode("utf-8", "surrogatepass"))) > MAX_KEY_BYTES:
+        if (length := len(results.key_of(upload.key).encode("utf-8", "surrogatepass"))) > MAX_KEY_BYTES:
             raise KeyTooLong(
                 f"the result's key has {length} bytes, the limit is {MAX_KEY_BYTES}; give the upload a shorter one"
             )
@@ -92,7 +93,7 @@ class Answerer:
 
     def _attempt(self, upload: Upload, model: Model, has_time: Callable[[], bool]) -> Answer:
         """Looks at the time before whatever is slow: one call that stalls must not take the batch with it."""
-        result_key = _result_key(upload)
+        result_key = results.key_of(upload.key)
         standing = self._store.head(self._config.results_bucket, result_key)
         _check_time(has_time)
         started = time.perf_counter()
@@ -105,73 +106,63 @@ class Answerer:
         if upload.key.endswith("/") and stored.size == 0:
             return Answer(SKIPPED, 0, why="folder")
         read_ms = (time.perf_counter() - started) * 1000
-        earlier = standing if standing is not None and results.answers(standing, stored) else None
-        if why := self._settled(standing, earlier, model):
+        said = Mark.of(standing.metadata) if standing else None
+        about_this = said and (said.upload_version, said.upload_etag) == (stored.version_id, stored.etag)
+        earlier = said if about_this else None
+        if why := self._settled(said, earlier, model):
             return Answer(SKIPPED, 0, why=why)
         _check_time(has_time)
-        examination = self._examine(stored, model)
-        examination.durations["read"] = read_ms
+        assessment = self._assess(stored, model)
+        assessment.durations["read"] = read_ms
         _check_time(has_time)
-        heatmap = self._write_heatmap(upload, model, examination)
-        document = results.build(
-            results.Source(upload.bucket, upload.key, stored.version_id, stored.etag),
-            examination,
-            model.bundle,
-            model.limits,
-            version=model.version,
-            package_arn=model.package_arn,
-            heatmap=heatmap,
-            supersedes=results.superseded(earlier) if earlier else None,
-        )
+        heatmap = self._write_heatmap(upload, model, assessment)
+        source = Source(upload.bucket, upload.key, stored.version_id, stored.etag)
+        document = assessment.result(source, model.answerer, model.limits, heatmap, earlier)
         _check_time(has_time)
         self._store.put_over(
             self._config.results_bucket,
             result_key,
             results.to_bytes(document),
             results.CONTENT_TYPE,
-            results.metadata(stored, document, model.serial),
+            results.mark(document, model.serial).as_metadata(),
             standing,
         )
-        return Answer(DONE, 0, examination)
+        return Answer(DONE, 0, assessment)
 
-    def _settled(self, standing: Stored | None, earlier: Stored | None, model: Model) -> str | None:
+    def _settled(self, standing: Mark | None, earlier: Mark | None, model: Model) -> str | None:
         """Why nothing needs to be written, or None. `earlier` is `standing` if it is about this version of the upload.
 
         Raises _StaleModel when the standing result was written under a higher serial than the model's.
         """
-        if earlier and earlier.metadata.get("model-sha256") == model.sha256:
+        if earlier and earlier.model_sha256 == model.sha256:
             return "answered"
-        if results.serial_of(standing) > model.serial:
+        if standing and standing.serial > model.serial:
             if earlier and self._models.refresh().serial <= model.serial:
                 return "answered_by_newer_model"
             raise _StaleModel
         return None
 
-    def _examine(self, stored: Stored, model: Model) -> Examination:
+    def _assess(self, stored: Stored, model: Model) -> Assessment:
         if stored.size > MAX_BYTES:
             return too_large(stored.size, MAX_BYTES)
-        return examine(stored.body, model.engine, model.limits)
+        return assess(stored.body, model.engine, model.limits)
 
-    def _write_heatmap(self, upload: Upload, model: Model, examination: Examination) -> dict[str, str] | None:
+    def _write_heatmap(self, upload: Upload, model: Model, assessment: Assessment) -> dict[str, str] | None:
         """Written before the result that names it; its key depends on its content, so nobody's is overwritten."""
-        if examination.film is None or examination.output is None or examination.sha256 is None:
+        if assessment.film is None or assessment.output is None or assessment.sha256 is None:
             return None
-        key = f"heatmaps/{upload.key}/{examination.sha256[:16]}-{model.sha256[:16]}.png"
+        key = results.heatmap_key(upload.key, assessment.sha256, model.sha256)
         if len(key.encode()) > MAX_KEY_BYTES:
             return None
         started = time.perf_counter()
-        png = overlay_png(examination.film, examination.output.heatmap)
-        examination.durations["heatmap"] = (time.perf_counter() - started) * 1000
+        png = overlay_png(assessment.film, assessment.output.heatmap)
+        assessment.durations["heatmap"] = (time.perf_counter() - started) * 1000
         self._store.put(self._config.results_bucket, key, png, "image/png")
         return {"bucket": self._config.results_bucket, "key": key}
 
 
 class _StaleModel(Exception):
     """The standing result was written under a higher serial than this model's."""
-
-
-def _result_key(upload: Upload) -> str:
-    return f"results/{upload.key}.json"
 
 
 def _check_time(has_time: Callable[[], bool]) -> None:

@@ -1,6 +1,6 @@
 """The function's own code on local files: python -m inference_lambda.classify FILE... --bundle DIR [--json] [--show]
 
-The rule defended here: what is printed for a file is what the function would have written for it.
+What is printed for a file is what the function would have written for it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 from cxr.bundle import Bundle, BundleError, read_bundle
 from cxr.engine import Engine, EngineError
 from cxr.film import MAX_BYTES
+from cxr.result import Answerer
 from cxr.verdict import Limits
-from inference_lambda import result as results
-from inference_lambda.examination import Examination, examine, too_large
+from inference_lambda.assessment import Assessment, Source, assess, too_large
 from inference_lambda.model import GOLDEN_FILMS
 
 DEFAULT_BUNDLE = Path("build/demo/bundle")
@@ -45,14 +45,14 @@ def _classify(file: Path, engine: Engine, bundle: Bundle, options: argparse.Name
     limits = Limits.from_bundle(bundle)
     try:
         size = file.stat().st_size
-        examination = too_large(size, MAX_BYTES) if size > MAX_BYTES else examine(file.read_bytes(), engine, limits)
+        assessment = too_large(size, MAX_BYTES) if size > MAX_BYTES else assess(file.read_bytes(), engine, limits)
     except OSError as error:
         print(f"{file}: {error.strerror}", file=sys.stderr)
         return False
-    document = results.build(results.Source(None, str(file)), examination, bundle, limits, version=bundle.name)
+    document = assessment.result(Source(None, str(file)), Answerer(bundle.name, bundle.model_sha256), limits)
     print(json.dumps(document, ensure_ascii=False) if options.json else f"{file}: {_sentence(document)}")
     if options.show:
-        _show(examination, document)
+        _show(assessment, document)
     return True
 
 
@@ -63,16 +63,16 @@ def _sentence(document: dict[str, Any]) -> str:
     return ", ".join(parts) + "".join(f"\n  {why['code']}: {why['sentence']}" for why in document["reasons"])
 
 
-def _show(examination: Examination, document: dict[str, Any]) -> None:
+def _show(assessment: Assessment, document: dict[str, Any]) -> None:
     """Film, verdict and heat map as one picture, opened by the desktop's viewer; prints where it is."""
     from PIL import Image, ImageDraw
 
     from inference_lambda.heatmap import LONG_SIDE, overlay
 
     picture = Image.new("RGB", (2 * LONG_SIDE + 30, LONG_SIDE + 110), "white")
-    if examination.film and examination.output:
-        shown = overlay(examination.film, examination.output.heatmap)
-        picture.paste(Image.fromarray(examination.film.pixels).resize(shown.size), (10, 10))
+    if assessment.film and assessment.output:
+        shown = overlay(assessment.film, assessment.output.heatmap)
+        picture.paste(Image.fromarray(assessment.film.pixels).resize(shown.size), (10, 10))
         picture.paste(shown, (LONG_SIDE + 20, 10))
     ImageDraw.Draw(picture).multiline_text((10, LONG_SIDE + 20), _sentence(document), "black")
     file = Path(tempfile.mkdtemp(prefix="cxr-")) / "verdict.png"

@@ -31,7 +31,7 @@ from inference_lambda.model import ModelSource, ModelUnavailable
 from inference_lambda.store import Gone, Store, TooLarge
 
 RESERVE_MS = 20_000
-"""Handed back instead of started, examined or written when less is left: what one call to an S3 that does not answer
+"""Handed back instead of started, assessed or written when less is left: what one call to an S3 that does not answer
 costs (inference_lambda.store). A quarter of the whole time for functions with short timeouts.
 """
 MAX_MANIFEST_BYTES = 4 << 20
@@ -186,25 +186,25 @@ class Batch:
         self.tally.counts[name] += 1
 
     def _record(self, upload: Upload, answer: Answer, total_ms: float) -> None:
-        examined = answer.examination
-        if answer.outcome != DONE or examined is None:
+        assessed = answer.assessment
+        if answer.outcome != DONE or assessed is None:
             self._count("Skipped")
             log("info", "skipped", why=answer.why, attempts=answer.attempts, request_id=self._request_id)
             return
-        self._count(_STATUS_METRICS[examined.verdict.status])
+        self._count(_STATUS_METRICS[assessed.verdict.status])
         self.tally.latencies["Duration"].append(round(total_ms, 1))
         if (waited := _ms_since(upload.uploaded_at)) is not None:
             self.tally.latencies["UploadToResult"].append(waited)
         log(
             "info",
             "answered",
-            upload=(examined.sha256 or "")[:16],
-            status=examined.verdict.status,
-            codes=[why.code for why in examined.verdict.reasons],
+            upload=(assessed.sha256 or "")[:16],
+            status=assessed.verdict.status,
+            codes=[why.code for why in assessed.verdict.reasons],
             attempts=answer.attempts,
             request_id=self._request_id,
             total_ms=round(total_ms, 1),
-            **{f"{step}_ms": round(spent, 1) for step, spent in examined.durations.items()},
+            **{f"{step}_ms": round(spent, 1) for step, spent in assessed.durations.items()},
         )
 
 

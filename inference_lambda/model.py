@@ -17,6 +17,7 @@ from cxr import pointer as pointers
 from cxr.bundle import MAX_MANIFEST_BYTES, Bundle, BundleError, sha256_of
 from cxr.engine import Engine, EngineError
 from cxr.pointer import Pointer, PointerError, Release
+from cxr.result import Answerer
 from cxr.verdict import Limits
 from inference_lambda.log import error_name, error_places, log
 from inference_lambda.store import Gone, NotModified, Store, Stored, TooLarge, is_transient
@@ -50,6 +51,10 @@ class Model:
     @property
     def sha256(self) -> str:
         return self.bundle.model_sha256
+
+    @property
+    def answerer(self) -> Answerer:
+        return Answerer(self.version, self.sha256, self.package_arn)
 
 
 @dataclass

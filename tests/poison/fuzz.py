@@ -33,7 +33,7 @@ from poison_raster import deep_png, encoded  # noqa: E402
 from cxr.engine import Output  # noqa: E402
 from cxr.labels import STATUSES  # noqa: E402
 from cxr.verdict import Limits  # noqa: E402
-from inference_lambda.examination import examine  # noqa: E402
+from inference_lambda.assessment import assess  # noqa: E402
 from inference_lambda.heatmap import overlay_png  # noqa: E402
 
 KEPT = ROOT / "build" / "fuzz"
@@ -85,13 +85,13 @@ def read(folder: Path, seconds: float, seed: int, state: dict) -> None:
             (KEPT / "current.bin").write_bytes(data)
         started = time.monotonic()
         try:
-            examined = examine(data, MeanEngine(), LIMITS)
-            if examined.film is not None:
-                overlay_png(examined.film, examined.output.heatmap)
+            assessed = assess(data, MeanEngine(), LIMITS)
+            if assessed.film is not None:
+                overlay_png(assessed.film, assessed.output.heatmap)
         except Exception:
             state["error"] = traceback.format_exc()
             return
-        progress.add(examined.verdict.status, time.monotonic() - started)
+        progress.add(assessed.verdict.status, time.monotonic() - started)
         state.update(progress.state())
     state["finished"] = True
 

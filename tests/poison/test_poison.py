@@ -12,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cxr import result as results
 from cxr.film import UnreadableImage
 from cxr.labels import STATUSES
 from cxr.reader import read_film
 from cxr.reasons import UNREADABLE
+from cxr.result import Answerer
 from cxr.verdict import Limits
-from inference_lambda import result as results
-from inference_lambda.examination import examine
+from inference_lambda.assessment import Source, assess
 
 RASTER_NOISE = 5.0
 """Mean grey levels between a film and its 4-bit, tinted or lossy copy."""
@@ -32,7 +33,7 @@ def test_the_corpus_is_large_and_every_file_has_its_own_name(poison):
 def test_every_poison_file_gets_its_expected_answer(poison):
     wrong = []
     for file in poison.files:
-        verdict = examine(file.data, poison.engine, _lenient(poison.limits)).verdict
+        verdict = assess(file.data, poison.engine, _lenient(poison.limits)).verdict
         code = verdict.reasons[0].code if verdict.reasons else ""
         if (verdict.status, code) != (file.status, file.code):
             wrong.append(f"{file.name}: expected {file.status} {file.code}, got {verdict.status} {code}")
@@ -70,7 +71,7 @@ def test_reading_says_nothing_to_logs_or_warnings(poison, caplog, capfd):
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         for file in poison.files:
-            examine(file.data, poison.engine, poison.limits)
+            assess(file.data, poison.engine, poison.limits)
     assert "PIL" not in caplog.text and "pydicom" not in caplog.text
     said = caplog.text + "".join(capfd.readouterr()) + "".join(str(warning.message) for warning in warned)
     assert not [secret for secret in poison.secrets if secret in said]
@@ -102,7 +103,7 @@ def sound(poison) -> list[bytes]:
 @given(data=st.data())
 def test_any_mutation_gets_one_of_the_four_answers(sound, poison, data):
     mutant = poison.mutated(data.draw(st.sampled_from(sound)), data.draw(st.randoms()), sound)
-    verdict = examine(mutant, poison.engine, poison.limits).verdict
+    verdict = assess(mutant, poison.engine, poison.limits).verdict
     assert verdict.status in STATUSES
     assert (verdict.label is None) == (verdict.status == "unreadable")
 
@@ -128,7 +129,7 @@ def test_a_result_of_every_poison_file_fits_the_schema(poison, tiny_bundle):
     validator = jsonschema.Draft202012Validator(schema)
     limits = Limits.from_bundle(tiny_bundle)
     for file in poison.files:
-        examined = examine(file.data, poison.engine, limits)
-        document = results.build(results.Source("uploads", file.name), examined, tiny_bundle, limits, version="1")
+        assessed = assess(file.data, poison.engine, limits)
+        document = assessed.result(Source("uploads", file.name), Answerer("1", tiny_bundle.model_sha256), limits)
         validator.validate(json.loads(results.to_bytes(document)))
         assert not [secret for secret in poison.secrets if secret in json.dumps(document)]
