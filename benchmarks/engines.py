@@ -123,10 +123,10 @@ def function(folder: Path, threads: int, runs: int) -> dict[str, Any]:
     from cxr import result as results
     from cxr.bundle import read_bundle
     from cxr.engine import Engine
+    from cxr.overlay import overlay, png
     from cxr.reader import read_film
     from cxr.verdict import Limits, judge
     from inference_lambda.assessment import Source, assess
-    from inference_lambda.heatmap import overlay_png
 
     boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     bundle = read_bundle(folder / "bundle", ("model.tflite",))
@@ -144,7 +144,7 @@ def function(folder: Path, threads: int, runs: int) -> dict[str, Any]:
         "decode": lambda: read_film(data),
         "infer": lambda: engine.run(film.pixels),
         "verdict": verdict,
-        "heatmap": lambda: overlay_png(film, output.heatmap),
+        "heatmap": lambda: png(overlay(film.pixels, output.heatmap, (film.width, film.height))),
         "handler": _handler(folder, threads, data),
     }
     for step in steps.values():

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from cxr import overlay
 from cxr import result as results
 from cxr.film import MAX_BYTES
 from cxr.result import Mark
 from inference_lambda.assessment import Assessment, Source, assess, too_large
 from inference_lambda.config import Config
 from inference_lambda.events import MAX_KEY_BYTES, Upload
-from inference_lambda.heatmap import overlay_png
 from inference_lambda.model import Model, ModelSource
 from inference_lambda.store import Conflict, Gone, Store, Stored, TooLarge
 
@@ -155,7 +155,8 @@ class Answerer:
         if len(key.encode()) > MAX_KEY_BYTES:
             return None
         started = time.perf_counter()
-        png = overlay_png(assessment.film, assessment.output.heatmap)
+        film = assessment.film
+        png = overlay.png(overlay.overlay(film.pixels, assessment.output.heatmap, (film.width, film.height)))
         assessment.durations["heatmap"] = (time.perf_counter() - started) * 1000
         self._store.put(self._config.results_bucket, key, png, "image/png")
         return {"bucket": self._config.results_bucket, "key": key}

@@ -67,13 +67,11 @@ def _show(assessment: Assessment, document: dict[str, Any]) -> None:
     """Film, verdict and heat map as one picture, opened by the desktop's viewer; prints where it is."""
     from PIL import Image, ImageDraw
 
-    from inference_lambda.heatmap import LONG_SIDE, overlay
+    from cxr.overlay import LONG_SIDE, pair
 
-    picture = Image.new("RGB", (2 * LONG_SIDE + 30, LONG_SIDE + 110), "white")
-    if assessment.film and assessment.output:
-        shown = overlay(assessment.film, assessment.output.heatmap)
-        picture.paste(Image.fromarray(assessment.film.pixels).resize(shown.size), (10, 10))
-        picture.paste(shown, (LONG_SIDE + 20, 10))
+    picture = Image.new("RGB", (2 * LONG_SIDE + 20, LONG_SIDE + 110), "white")
+    if (film := assessment.film) and assessment.output:
+        picture.paste(pair(film.pixels, assessment.output.heatmap, (film.width, film.height)), (10, 10))
     ImageDraw.Draw(picture).multiline_text((10, LONG_SIDE + 20), _sentence(document), "black")
     file = Path(tempfile.mkdtemp(prefix="cxr-")) / "verdict.png"
     picture.save(file)

@@ -119,17 +119,3 @@ def history(phases: dict[str, list[dict[str, float]]]) -> str:
         axes.legend(loc="upper right", frameon=False)
 
     return svg(draw)
-
-
-def overlay(film: np.ndarray, heatmap: np.ndarray) -> bytes:
-    """PNG of a uint8 [s, s] film with its heat map [h, w] in red; the map is scaled by its own maximum."""
-    from PIL import Image
-
-    side = film.shape[0]
-    strength = Image.fromarray((heatmap / max(float(heatmap.max()), 1e-9)).astype(np.float32))
-    alpha = np.asarray(strength.resize((side, side), Image.Resampling.BILINEAR))[..., None] * 0.55
-    grey = np.repeat(film[..., None], 3, axis=2).astype(np.float32)
-    mixed: Any = grey * (1 - alpha) + np.array([225.0, 40.0, 30.0]) * alpha
-    buffer = io.BytesIO()
-    Image.fromarray(np.hstack([grey, mixed]).astype(np.uint8)).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cxr import overlay
 from cxr.engine import Engine
 from cxr.labels import CLASSES
 from training_job import plots
@@ -147,7 +148,7 @@ def gallery(results: Results, scored: Scored, engine: Engine) -> list[dict[str, 
 
 
 def _tile(film: np.ndarray, scored: Scored, row: int, engine: Engine) -> dict[str, Any]:
-    picture = plots.overlay(film, engine.run(film).heatmap)
+    picture = overlay.png(overlay.pair(film, engine.run(film).heatmap))
     return {
         "png": base64.b64encode(picture).decode(),
         "probability": float(scored.probabilities[row]),

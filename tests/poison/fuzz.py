@@ -32,9 +32,9 @@ from poison_raster import deep_png, encoded  # noqa: E402
 
 from cxr.engine import Output  # noqa: E402
 from cxr.labels import STATUSES  # noqa: E402
+from cxr.overlay import overlay, png  # noqa: E402
 from cxr.verdict import Limits  # noqa: E402
 from inference_lambda.assessment import assess  # noqa: E402
-from inference_lambda.heatmap import overlay_png  # noqa: E402
 
 KEPT = ROOT / "build" / "fuzz"
 LIMIT_MB = 512
@@ -87,7 +87,7 @@ def read(folder: Path, seconds: float, seed: int, state: dict) -> None:
         try:
             assessed = assess(data, MeanEngine(), LIMITS)
             if assessed.film is not None:
-                overlay_png(assessed.film, assessed.output.heatmap)
+                png(overlay(assessed.film.pixels, assessed.output.heatmap, (assessed.film.width, assessed.film.height)))
         except Exception:
             state["error"] = traceback.format_exc()
             return
