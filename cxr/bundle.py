@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,6 +24,8 @@ HEADS = ("gap", "flatten")
 SOURCES = ("imagenet", "channel", "random")
 PRECISIONS = ("int8", "float16", "float32")
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_DEPTH = 32
+"""Of objects and lists in the manifest; the job writes six."""
 LOW_CONFIDENCE = 0.70
 """Of the answer's label; below it a film is `uncertain`."""
 SIDES = range(64, 321, 16)
@@ -33,6 +36,7 @@ _SIDES_SAID = f"{SIDES.start} to {SIDES[-1]} px in steps of {SIDES.step}"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BLOCK = 1 << 20
+_MOST = sys.float_info.max
 
 
 class BundleError(Exception):
@@ -77,15 +81,18 @@ class Bundle:
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Bundle:
-        """Parses a manifest. Raises BundleError; NaN and Infinity are no JSON and are refused."""
+        """Parses a manifest. Raises BundleError, for NaN, infinities, lone surrogates and deep nesting as well."""
         if len(text) > MAX_MANIFEST_BYTES:
             raise BundleError(f"bundle.json has {len(text)} bytes, the limit is {MAX_MANIFEST_BYTES}")
         try:
-            document = json.loads(text, parse_constant=_refuse_constant)
-        except ValueError as error:
+            document = json.loads(text)
+            json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"bundle.json is no JSON: {error}") from error
         if not isinstance(document, dict):
             raise BundleError(f"bundle.json holds a {type(document).__name__}, expected an object")
+        if not _is_shallow(document, MAX_DEPTH):
+            raise BundleError(f"bundle.json is nested more than {MAX_DEPTH} deep; train or promote a sound bundle")
         known = {field.name for field in fields(cls)}
         try:
             return cls(**{name: value for name, value in document.items() if name in known})
@@ -138,7 +145,8 @@ def read_bundle(folder: Path, files: Iterable[str] = ()) -> Bundle:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise BundleError(f"{folder} holds no {MANIFEST}; unpack a model.tar.gz there")
-    bundle = Bundle.from_json(manifest.read_bytes())
+    with manifest.open("rb") as stream:
+        bundle = Bundle.from_json(stream.read(MAX_MANIFEST_BYTES + 1))
     for name in files:
         if not (folder / name).is_file():
             raise BundleError(f"{name} is missing beside {MANIFEST}; unpack the whole model.tar.gz")
@@ -157,12 +165,9 @@ def sha256_of(source: Path | bytes) -> str:
     return digest.hexdigest()
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not allowed")
-
-
 def _check(bundle: Bundle) -> None:
-    _expect("schema_version", bundle.schema_version, bundle.schema_version == SCHEMA_VERSION, f"{SCHEMA_VERSION}")
+    known = _is_count(bundle.schema_version) and bundle.schema_version == SCHEMA_VERSION
+    _expect("schema_version", bundle.schema_version, known, f"{SCHEMA_VERSION}")
     for name in ("name", "created_at", "code_version"):
         value = getattr(bundle, name)
         _expect(name, value, isinstance(value, str) and value != "", "a text")
@@ -200,10 +205,16 @@ def _get(mapping: Any, name: str, default: Any = None) -> Any:
     return mapping.get(name, default) if isinstance(mapping, Mapping) else default
 
 
+def _is_shallow(value: Any, room: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return room > 0 and all(_is_shallow(item, room - 1) for item in inner)
+
+
 def _is_input(document: Any) -> bool:
     shape = _get(document, "shape")
     side = shape[1] if isinstance(shape, list) and len(shape) == len(input_of(SIDE)["shape"]) else None
-    return isinstance(side, int) and side in SIDES and document == input_of(side)
+    same = isinstance(side, int) and side in SIDES and document == input_of(side)
+    return same and not any(isinstance(number, bool) for number in (*document["shape"], *document["range"]))
 
 
 def _is_count(value: Any) -> bool:
@@ -216,11 +227,7 @@ def _expect(name: str, value: Any, good: bool, expected: str) -> None:
 
 
 def _expect_number(name: str, value: Any, low: float, high: float, open_low: bool = False) -> None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and -_MOST <= value <= _MOST
     good = good and low <= value <= high and not (open_low and value == low)
-    _expect(
-        name,
-        value,
-        good,
-        f"a finite number {'above' if open_low else 'from'} {low}" + (f" to {high}" if high < math.inf else ""),
-    )
+    bound = f" to {high}" if high < math.inf else ""
+    _expect(name, value, good, f"a finite number {'above' if open_low else 'from'} {low}{bound}")

@@ -1,13 +1,12 @@
 """The function's entry point under awslambdaric: `inference_lambda.handler.handler`.
 
-The rules defended here: one bad record never fails its neighbours; records that there is no time for are handed back
+One bad record never fails its neighbours; records that there is no time for are handed back
 instead of being lost in a timeout; every batch leaves one line of metrics; no exception that leaves here quotes a
 key.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -102,11 +101,11 @@ class Function:
         if bucket != self.config.results_bucket:
             raise UnknownEvent("the manifest is not in the results bucket")
         try:
-            return uploads_of(json.loads(self.store.get(bucket, key, MAX_MANIFEST_BYTES).body))
+            return uploads_of_message(self.store.get(bucket, key, MAX_MANIFEST_BYTES).body)
         except Gone:
             raise UnknownEvent("there is no such manifest") from None
-        except (TooLarge, ValueError):
-            raise UnknownEvent(f"the manifest is no JSON of at most {MAX_MANIFEST_BYTES} bytes") from None
+        except TooLarge:
+            raise UnknownEvent(f"the manifest has more than {MAX_MANIFEST_BYTES} bytes; write several") from None
 
     def _report(self, tally: Tally) -> None:
         troubles, self.models.troubles = self.models.troubles, type(self.models.troubles)()

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -16,6 +17,9 @@ def document(tiny) -> dict:
 
 
 BROKEN = {
+    "a limit beyond a float": {"ood": {"limit": 10**400}},
+    "a threshold beyond a float": {"threshold": 10**400},
+    "a temperature beyond a float": {"temperature": 10**400},
     "nan threshold": {"threshold": float("nan")},
     "infinite ood limit": {"ood": {"limit": float("inf")}},
     "threshold above one": {"threshold": 1.5},
@@ -32,6 +36,8 @@ BROKEN = {
     "oblong film": {"input": {**input_of(224), "shape": [1, 224, 112, 1]}},
     "side as text": {"input": {**input_of(224), "shape": [1, "224", "224", 1]}},
     "shape as a number": {"input": {**input_of(224), "shape": 224}},
+    "shape of booleans": {"input": {**input_of(224), "shape": [True, 224, 224, True]}},
+    "schema version true": {"schema_version": True},
     "other range": {"input": {**input_of(224), "range": [0, 1]}},
     "future schema": {"schema_version": 2},
     "no model": {"files": {"golden.npz": {"sha256": "0" * 64, "bytes": 1}}},
@@ -52,7 +58,7 @@ def test_an_inconsistent_bundle_is_refused(document, changes):
         Bundle.from_json(json.dumps({**document, **changes}))
 
 
-@pytest.mark.parametrize("changes", [v for k, v in BROKEN.items() if "nan" not in k and "infinite" not in k])
+@pytest.mark.parametrize("changes", [v for k, v in BROKEN.items() if not re.search("nan|infinite|beyond", k)])
 def test_the_schema_refuses_what_the_code_refuses(document, changes):
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**document, **changes}, SCHEMA)
@@ -71,10 +77,37 @@ def test_a_bundle_of_a_writer_that_knew_one_side_takes_224_px(document):
     assert Bundle.from_json(json.dumps({**document, "input": None})).side == 224
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"{}", b"\xff\xfe", b" " * (2 << 20)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b"{}",
+        b"\xff\xfe",
+        b" " * (2 << 20),
+        b"[" * 100_000,
+        b'{"seed": ' + b"9" * 5000 + b"}",
+    ],
+)
 def test_bytes_that_are_no_bundle_are_refused(text):
     with pytest.raises(BundleError):
         Bundle.from_json(text)
+
+
+@pytest.mark.parametrize("place", ["metrics", "seed", "conformal", "files"])
+@pytest.mark.parametrize(
+    "text", ["1e400", '"\\ud800"', "-" + "9" * 4000, *("[" * n + "]" * n for n in (500, 900, 950, 1000, 50_000))]
+)
+def test_hostile_values_end_in_one_refusal_wherever_they_stand(document, place, text):
+    for value in (text, f'{{"x": {text}}}'):
+        raw = json.dumps({**document, place: "HERE"}).replace('"HERE"', value)
+        try:
+            Bundle.from_json(raw).to_json()
+        except BundleError:
+            continue
+        assert text[0] == "-", "an integer of any size may stand among the metrics"
 
 
 def test_a_missing_field_is_named(document):

@@ -1,4 +1,7 @@
+"""What events ask for, in each form that AWS documents; fixtures are its own examples with our names."""
+
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,14 +19,10 @@ from inference_lambda.events import (
     uploads_of_message,
 )
 
+NAMES = ("Records", "objects", "s3", "bucket", "object", "key", "name", "Event", "source", "detail", "Sns", "Message")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["Records", "objects", "s3", "bucket", "object", "key", "name", "Event", "x"]), inner
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES), inner),
     max_leaves=12,
 )
 
@@ -85,3 +84,51 @@ def test_a_refusal_never_quotes_the_event():
 
 def test_a_manifest_address_is_split_at_the_first_slash():
     assert direct_request({"manifest": "s3://b/manifests/x/1.json"}).manifest == ("b", "manifests/x/1.json")
+
+
+EVENTS = Path(__file__).parent / "events"
+UPLOAD = ("uploads", "ward 3/ä+1.jpeg")
+
+
+def event(name):
+    return json.loads((EVENTS / f"{name}.json").read_text())
+
+
+def by_sns(message):
+    return event("sns") | {"Message": json.dumps(message)}
+
+
+def to_lambda_by_sns(message):
+    wrapped = event("sns_to_lambda")
+    wrapped["Records"][0]["Sns"]["Message"] = json.dumps(message)
+    return wrapped
+
+
+CARRIED = [
+    *(event("s3"), by_sns(event("s3")), to_lambda_by_sns(event("s3"))),
+    *(event("eventbridge"), by_sns(event("eventbridge")), to_lambda_by_sns(event("eventbridge"))),
+]
+
+
+@pytest.mark.parametrize("carried", CARRIED)
+def test_events_of_s3_are_understood_in_every_envelope(carried):
+    (upload,) = uploads_of_message(json.dumps(carried))
+    assert (upload.bucket, upload.key) == UPLOAD and upload.uploaded_at.startswith("2026-01-02T03:04:05")
+    assert not is_queue_batch(carried) and not is_direct(carried)
+
+
+def test_the_test_event_of_s3_asks_for_nothing_in_an_envelope_too():
+    assert uploads_of(by_sns({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "uploads"})) == ()
+
+
+def test_an_envelope_without_an_event_of_s3_is_refused():
+    nested = event("s3")
+    for _ in range(4):
+        nested = by_sns(nested)
+    confirmation = event("sns") | {"Type": "SubscriptionConfirmation", "Message": "You have chosen to subscribe"}
+    for content in (
+        nested, confirmation, by_sns({}), event("sns"), event("sns") | {"Message": None}, to_lambda_by_sns(["x"]),
+        event("eventbridge") | {"source": "aws.ec2"}, event("eventbridge") | {"detail": {"bucket": {"name": "b"}}},
+    ):  # fmt: skip
+        with pytest.raises(UnknownEvent):
+            uploads_of(content)

@@ -165,10 +165,20 @@ def test_a_manifest_names_the_uploads(ready, events, tiny):
 
 @pytest.mark.parametrize(
     "manifest",
-    ["s3://results/none.json", "s3://uploads/x.json", "results/x.json", "s3://results", None, 7, "s3://results/bad"],
+    [
+        "s3://results/none.json",
+        "s3://uploads/x.json",
+        "results/x.json",
+        "s3://results",
+        None,
+        7,
+        "s3://results/bad",
+        "s3://results/deep",
+    ],
 )
 def test_a_manifest_that_cannot_be_used_is_an_error(ready, events, manifest):
     ready.s3.put_object(Bucket="results", Key="bad", Body=b"no json")
+    ready.s3.put_object(Bucket="results", Key="deep", Body=b'{"objects": ' * 100_000)
     with pytest.raises(UnknownEvent):
         ready.function().handle({"manifest": manifest}, events.context())
 
