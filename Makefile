@@ -11,6 +11,7 @@ READY := $(VENV)/.installed
 DATASET ?= synthetic
 WEIGHTS ?= auto
 LIMIT ?=
+VERBOSE ?=
 PORT ?=
 FUZZ_SECONDS ?= 600
 
@@ -28,8 +29,8 @@ $(READY): requirements.txt
 
 install: $(READY) ## create .venv from the locked requirements.txt
 
-demo: $(READY) ## the whole loop offline: train, register, promote, classify (DATASET= WEIGHTS= LIMIT=)
-	@$(BIN)/python -m local_aws demo --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(if $(LIMIT),--limit $(LIMIT))
+demo: $(READY) ## the whole loop offline: train, register, promote, classify (DATASET= WEIGHTS= LIMIT= VERBOSE=1)
+	@$(BIN)/python -m local_aws demo --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(if $(LIMIT),--limit $(LIMIT)) $(if $(VERBOSE),--verbose)
 
 test: $(READY) ## run the tests, the DAGs' beside the others
 	@$(MAKE) --no-print-directory --jobs=2 test-dags test-others

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from local_aws.server import LocalAWS
 
-ELSEWHERE = {"demo": "local_aws.demo.command", "airflow": "local_aws.airflow.ui"}
+ELSEWHERE = {"demo": "local_aws.demo.command", "airflow": "local_aws.airflow.command"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,12 +56,14 @@ def up(port: int, log_dir: Path | None, deploy: bool) -> int:
 
 def _deploy(aws: LocalAWS) -> str:
     """Deploy the project's own stacks with the demo's settings; their outputs as text, and as Airflow wants them."""
+    from infra.session import open_session
     from infra.settings import airflow_settings
     from infra.stacks import deploy
     from local_aws.deployment import local_config
 
     print()
-    outputs = deploy(aws.session(), local_config(aws.endpoint))
+    config = local_config(aws.endpoint)
+    outputs = deploy(open_session(config), config)
     lines = [f"{name} = {value}" for name, value in sorted(outputs.items())]
     return "\n".join([*lines, "", f"export AIRFLOW_VAR_CXR='{json.dumps(airflow_settings(outputs))}'"])
 

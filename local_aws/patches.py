@@ -24,11 +24,11 @@ class Patches:
     def __init__(self) -> None:
         self._undo: list[tuple[Any, str, Any]] = []
 
-    def original(self, owner: Any, name: str, parameters: tuple[str, ...] | None) -> Any:
-        """`owner.name` as it is stored (a classmethod stays one), after checking that it takes exactly `parameters`.
+    def replace(self, owner: Any, name: str, make: Callable[[Any], Any], parameters: str | None = None) -> None:
+        """Put `make(original)` in the place of `owner.name`, which must take exactly `parameters` (names, in order).
 
-        `parameters` None: an attribute or a property, which only has to be there.
-        Raises UnsupportedMoto.
+        `parameters` None: an attribute or a property, which only has to be there. A classmethod is handed over as
+        such. Raises UnsupportedMoto.
         """
         label = f"{getattr(owner, '__module__', '')}.{getattr(owner, '__qualname__', owner.__name__)}.{name}"
         found = inspect.getattr_static(owner, name, ABSENT)
@@ -36,16 +36,9 @@ class Patches:
             raise UnsupportedMoto(self._message(label, "is gone"))
         if parameters is not None:
             function = found.__func__ if isinstance(found, classmethod | staticmethod) else found
-            present = tuple(inspect.signature(function).parameters)
+            present = " ".join(inspect.signature(function).parameters)
             if present != parameters:
-                raise UnsupportedMoto(self._message(label, f"takes {present}, expected {parameters}"))
-        return found
-
-    def replace(
-        self, owner: Any, name: str, make: Callable[[Any], Any], parameters: tuple[str, ...] | None = None
-    ) -> None:
-        """Put `make(original)` in the place of `owner.name`."""
-        found = self.original(owner, name, parameters)
+                raise UnsupportedMoto(self._message(label, f"takes ({present}), expected ({parameters})"))
         self._undo.append((owner, name, vars(owner).get(name, ABSENT)))
         setattr(owner, name, make(found))
 

@@ -35,10 +35,10 @@ from werkzeug.serving import make_server
 from local_aws.cloudformation.stacks import install as install_cloudformation
 from local_aws.patches import Patches
 from local_aws.processes import Children
-from local_aws.services import images as image_commands
 from local_aws.services import queues, registry, storage
 from local_aws.services.event_source import Delivery, EventSources
 from local_aws.services.functions import Functions
+from local_aws.services.host import IMAGES, Host
 from local_aws.services.training import TrainingJobs
 
 HOST = "127.0.0.1"
@@ -124,7 +124,7 @@ def _explain(error: Exception) -> Any:
 class LocalAWS:
     """A context manager; inside it `endpoint`, `environment` and `client` reach the local AWS.
 
-    port: 0 for any free one. images: command per short image name (see services/images.py), added to the defaults.
+    port: 0 for any free one. images: command per short image name (see services/host.py), added to the defaults.
     log_dir: where the output of each Lambda process and training job is kept (default: a temporary folder, removed at
     the end). concurrency: warm processes per function at most. on_delivery: called after each batch that a queue handed
     to a function, with what became of it (for harnesses). Raises PortTaken, UnsupportedMoto.
@@ -141,9 +141,11 @@ class LocalAWS:
         on_delivery: Callable[[Delivery], None] | None = None,
     ) -> None:
         self._port = port
-        self._images = {**image_commands.DEFAULT, **(images or {})}
+        self._images = {**IMAGES, **(images or {})}
         self._wanted_log_dir = Path(log_dir) if log_dir else None
         self._concurrency, self._cwd, self._on_delivery = concurrency, cwd, on_delivery
+        self._session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+        self._making_clients = threading.Lock()
         self._running = False
 
     def __enter__(self) -> LocalAWS:
@@ -169,19 +171,12 @@ class LocalAWS:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._server = _Server(self._port)
         self._children = Children(self._folder)
-        self.functions = Functions(
-            self._children,
-            self._images,
-            lambda: self.environment,
-            self._cwd,
-            self._folder / "functions",
-            self.log_dir,
-            self._concurrency,
+        machine = Host(
+            self._children, self._images, lambda: self.environment, self._cwd, self._folder / "work", self.log_dir
         )
+        self.functions = Functions(machine, self._concurrency)
         self._sources = EventSources(self.functions, self._concurrency, self._on_delivery)
-        self.training_jobs = TrainingJobs(
-            self._children, self._images, lambda: self.environment, self._cwd, self._folder / "ml", self.log_dir
-        )
+        self.training_jobs = TrainingJobs(machine)
         _forget_everything()
         self._patches = Patches()
         queues.install(self._patches, lambda: self.endpoint)
@@ -231,11 +226,8 @@ class LocalAWS:
 
     def client(self, service: str, **arguments: Any) -> Any:
         """A boto3 client of the local AWS."""
-        return self.session().client(service, endpoint_url=self.endpoint, **arguments)
-
-    def session(self) -> boto3.Session:
-        """A boto3 session with the local credentials (its clients still need `endpoint_url`)."""
-        return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+        with self._making_clients:  # a session must not make two clients at once
+            return self._session.client(service, **{"endpoint_url": self.endpoint, **arguments})
 
     def objects(self) -> storage.Objects:
         """S3 without HTTP: thousands of objects a second, for seeding and for harnesses."""

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from local_aws.server import HOST, ROOT
+
+# A laptop has no GPU, and a hundred drawn films meet no hospital's floors: these defaults show in the form.
+LAPTOP_DEFAULTS: dict[str, Any] = {
+    "min_films": 5,
+    "weights": "random", "require_gpu": False, "instance_type": "ml.m5.large", "epochs": 20, "augment_copies": 0,
+    "alpha": 0.1, "check_interval": 2, "min_sensitivity": 0.3, "min_specificity": 0.1, "min_auroc": 0.5,
+    "max_ece": 0.4, "max_parity_auroc_drop": 0.05, "max_parity_label_flips": 0.2, "max_parity_status_flips": 0.2,
+    "margin_auroc": -0.3, "margin_balanced_accuracy": -0.5,
+}  # fmt: skip
 
 
 def airflow_environment(home: Path, aws: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -36,11 +46,25 @@ def airflow_environment(home: Path, aws: Mapping[str, str], settings: Mapping[st
     }
 
 
+def ui_environment(home: Path, aws: Mapping[str, str], settings: Mapping[str, Any], port: int) -> dict[str, str]:
+    """The environment of Airflow's components: the DAGs unpaused, no login, the laptop's defaults in the form."""
+    return {
+        **airflow_environment(home, aws, settings),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "CXR_RETRAIN_DEFAULTS": json.dumps(LAPTOP_DEFAULTS),
+    }
+
+
 def lay_out_dags(folder: Path) -> None:
     """Let ``folder`` hold what an account's DAGs folder holds, as links: what lies in dags/, and cxr/ beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for source in (*(ROOT / "dags").iterdir(), ROOT / "cxr"):
         if source.name != "__pycache__":
             (folder / source.name).symlink_to(source)

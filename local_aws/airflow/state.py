@@ -11,9 +11,11 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cxr.pointer import KEY, Pointer, Release, parse
 from local_aws.server import ACCOUNT, REGION, LocalAWS
 from local_aws.services import training_record
 
@@ -24,7 +26,6 @@ KEPT = {
     "uploads_bucket": ("",),
 }
 DROPPED = re.compile("^_smoke/|^training/[^/]+/checkpoints/")
-POINTER = "models/current.json"
 INDEX = "index.json"  # {alias of the bucket: {file: key}}
 RECORD = ("ModelPackageDescription", "InferenceSpecification", "ModelMetrics", "CustomerMetadataProperties")
 DECISION = ("ModelApprovalStatus", "ApprovalDescription")
@@ -68,21 +69,25 @@ def restore(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> bool:
     training_record.load(ACCOUNT, REGION, (folder / "jobs.json").read_text())
     versions: dict[str, str] = {}
     for alias, keys in json.loads((folder / INDEX).read_text()).items():
+        pointer = None
         for file, key in keys.items():
-            if (alias, key) != ("models_bucket", POINTER):
-                answer = s3.put_object(Bucket=settings[alias], Key=key, Body=(folder / alias / file).read_bytes())
-                versions[f"{alias}/{key}"] = answer["VersionId"]
-        pointer = folder / alias / _file_name(POINTER)
-        if alias == "models_bucket" and pointer.exists():
-            _restore_pointer(s3, settings[alias], json.loads(pointer.read_text()), versions)
+            body = (folder / alias / file).read_bytes()
+            if (alias, key) == ("models_bucket", KEY):
+                pointer = parse(body)
+            else:
+                versions[key] = s3.put_object(Bucket=settings[alias], Key=key, Body=body)["VersionId"]
+        if pointer is not None:
+            s3.put_object(Bucket=settings[alias], Key=KEY, Body=_present(pointer, versions).to_bytes())
     return True
 
 
-def _restore_pointer(s3: Any, bucket: str, document: dict[str, Any], versions: Mapping[str, str]) -> None:
-    """Write the pointer with the version ids that its bundles have now."""
-    for served in filter(None, (document, document["previous"])):
-        served["bundle"]["version_id"] = versions[f"models_bucket/{served['bundle']['key']}"]
-    s3.put_object(Bucket=bucket, Key=POINTER, Body=json.dumps(document, indent=2).encode())
+def _present(pointer: Pointer, versions: Mapping[str, str]) -> Pointer:
+    """The pointer with the version ids that its bundles have now."""
+
+    def now(release: Release) -> Release:
+        return replace(release, version_id=versions[release.key])
+
+    return replace(pointer, current=now(pointer.current), previous=pointer.previous and now(pointer.previous))
 
 
 def _packages(aws: LocalAWS, group: str) -> Iterator[str]:

@@ -11,9 +11,16 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from local_aws.cloudformation.resource_type import call
+
 log = logging.getLogger(__name__)
 Client = Callable[[str], Any]
 HANDLED_ELSEWHERE = {"BucketName", "Tags", "LoggingConfiguration"}
+EXPIRATION = {
+    "ExpirationInDays": "Days",
+    "ExpirationDate": "Date",
+    "ExpiredObjectDeleteMarker": "ExpiredObjectDeleteMarker",
+}
 
 
 class DestinationRefused(ValueError):
@@ -23,151 +30,96 @@ class DestinationRefused(ValueError):
 def configure_bucket(client: Client, name: str, properties: Mapping[str, Any]) -> None:
     """Apply every property but name, tags and access logging to an existing bucket. Raises DestinationRefused."""
     for key, value in properties.items():
-        if key in APPLY:
-            APPLY[key](client, name, value)
+        if key in APPLIED:
+            operation, argument, translated = APPLIED[key]
+            if key == "NotificationConfiguration":
+                for entry in value.get("QueueConfigurations") or []:
+                    _check_queue(client("sqs"), entry["Queue"])
+            call(client("s3"), operation, Bucket=name, **{argument: translated(value)})
         elif key not in HANDLED_ELSEWHERE:
             log.warning("AWS::S3::Bucket %s: property %s is not applied locally", name, key)
 
 
-def _versioning(client: Client, name: str, value: Mapping[str, Any]) -> None:
-    client("s3").put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": value["Status"]})
+def _encryption(value: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = [dict(rule) for rule in value["ServerSideEncryptionConfiguration"]]
+    return {
+        "Rules": [
+            {"ApplyServerSideEncryptionByDefault": rule.pop("ServerSideEncryptionByDefault"), **rule} for rule in wanted
+        ]
+    }
 
 
-def _public_access(client: Client, name: str, value: Mapping[str, Any]) -> None:
-    flags = {key: _flag(item) for key, item in value.items()}
-    client("s3").put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=flags)
+def _lifecycle(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {"Rules": [_lifecycle_rule(rule) for rule in value["Rules"]]}
 
 
-def _ownership(client: Client, name: str, value: Mapping[str, Any]) -> None:
-    client("s3").put_bucket_ownership_controls(Bucket=name, OwnershipControls={"Rules": list(value["Rules"])})
-
-
-def _encryption(client: Client, name: str, value: Mapping[str, Any]) -> None:
-    rules = [
-        {
-            "ApplyServerSideEncryptionByDefault": dict(rule["ServerSideEncryptionByDefault"]),
-            "BucketKeyEnabled": _flag(rule.get("BucketKeyEnabled", False)),
-        }
-        for rule in value["ServerSideEncryptionConfiguration"]
-    ]
-    client("s3").put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": rules})
-
-
-def _lifecycle(client: Client, name: str, value: Mapping[str, Any]) -> None:
-    rules = [lifecycle_rule(rule) for rule in value["Rules"]]
-    client("s3").put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": rules})
-
-
-def lifecycle_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """One lifecycle rule of a template as PutBucketLifecycleConfiguration wants it."""
-    out: dict[str, Any] = {"Status": rule["Status"], "Filter": _filter(rule)}
+def _lifecycle_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("Status", "NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload")
+    out = {name: rule[name] for name in kept if name in rule} | {"Filter": {"Prefix": rule.get("Prefix", "")}}
     if "Id" in rule:
         out["ID"] = rule["Id"]
-    expiration: dict[str, Any] = {}
-    if "ExpirationInDays" in rule:
-        expiration["Days"] = int(rule["ExpirationInDays"])
-    if "ExpirationDate" in rule:
-        expiration["Date"] = rule["ExpirationDate"]
-    if "ExpiredObjectDeleteMarker" in rule:
-        expiration["ExpiredObjectDeleteMarker"] = _flag(rule["ExpiredObjectDeleteMarker"])
-    if expiration:
-        out["Expiration"] = expiration
-    if "NoncurrentVersionExpiration" in rule:
-        out["NoncurrentVersionExpiration"] = _whole(rule["NoncurrentVersionExpiration"])
-    if "AbortIncompleteMultipartUpload" in rule:
-        out["AbortIncompleteMultipartUpload"] = _whole(rule["AbortIncompleteMultipartUpload"])
-    if "Transitions" in rule:
-        out["Transitions"] = [
-            {"Days": int(t["TransitionInDays"]), "StorageClass": t["StorageClass"]} for t in rule["Transitions"]
+    expiration = {theirs: rule[name] for name, theirs in EXPIRATION.items() if name in rule}
+    return out | ({"Expiration": expiration} if expiration else {})
+
+
+def _notification(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "QueueConfigurations": [
+            {"QueueArn": entry["Queue"], "Events": [entry["Event"]], **_key_filter(entry)}
+            for entry in value.get("QueueConfigurations") or []
         ]
-    if "NoncurrentVersionTransitions" in rule:
-        out["NoncurrentVersionTransitions"] = [
-            {"NoncurrentDays": int(t["TransitionInDays"]), "StorageClass": t["StorageClass"]}
-            for t in rule["NoncurrentVersionTransitions"]
-        ]
-    return out
-
-
-def _filter(rule: Mapping[str, Any]) -> dict[str, Any]:
-    tags = [{"Key": tag["Key"], "Value": tag["Value"]} for tag in rule.get("TagFilters") or []]
-    prefix = rule.get("Prefix")
-    if not tags:
-        return {"Prefix": prefix or ""}
-    if len(tags) == 1 and prefix is None:
-        return {"Tag": tags[0]}
-    return {"And": {**({"Prefix": prefix} if prefix is not None else {}), "Tags": tags}}
-
-
-def _notification(client: Client, name: str, value: Mapping[str, Any]) -> None:
-    configuration: dict[str, Any] = {}
-    for theirs, ours, target, arn in (
-        ("QueueConfigurations", "QueueConfigurations", "Queue", "QueueArn"),
-        ("TopicConfigurations", "TopicConfigurations", "Topic", "TopicArn"),
-        ("LambdaConfigurations", "LambdaFunctionConfigurations", "Function", "LambdaFunctionArn"),
-    ):
-        entries = value.get(theirs) or []
-        if entries:
-            configuration[ours] = [
-                {arn: entry[target], "Events": [entry["Event"]], **_key_filter(entry)} for entry in entries
-            ]
-    for entry in value.get("QueueConfigurations") or []:
-        _check_queue(client, entry["Queue"])
-    if "EventBridgeConfiguration" in value:
-        configuration["EventBridgeConfiguration"] = {}
-    client("s3").put_bucket_notification_configuration(Bucket=name, NotificationConfiguration=configuration)
+    }
 
 
 def _key_filter(entry: Mapping[str, Any]) -> dict[str, Any]:
     rules = ((entry.get("Filter") or {}).get("S3Key") or {}).get("Rules") or []
-    if not rules:
-        return {}
-    return {"Filter": {"Key": {"FilterRules": [{"Name": r["Name"], "Value": r["Value"]} for r in rules]}}}
+    return {"Filter": {"Key": {"FilterRules": rules}}} if rules else {}
 
 
-def _check_queue(client: Client, arn: str) -> None:
+def _check_queue(sqs: Any, arn: str) -> None:
     """S3 sends a test message when a notification is set, and refuses it where that fails."""
-    sqs, queue = client("sqs"), arn.rsplit(":", 1)[-1]
+    refused = "Unable to validate the following destination configurations"
     try:
-        url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+        url = sqs.get_queue_url(QueueName=arn.rsplit(":", 1)[-1])["QueueUrl"]
     except sqs.exceptions.QueueDoesNotExist:
-        raise DestinationRefused(
-            f"Unable to validate the following destination configurations: queue {arn} does not exist"
-        ) from None
+        raise DestinationRefused(f"{refused}: queue {arn} does not exist") from None
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"]).get("Attributes") or {}
     statements = json.loads(attributes.get("Policy") or "{}").get("Statement", [])
     if not any(_lets_s3_send(statement) for statement in statements):
         raise DestinationRefused(
-            f"Unable to validate the following destination configurations: the policy of {arn} does not let "
-            "s3.amazonaws.com send messages; give the bucket a DependsOn the queue's policy"
+            f"{refused}: the policy of {arn} does not let s3.amazonaws.com send messages; give the bucket a DependsOn "
+            "the queue's policy"
         )
 
 
 def _lets_s3_send(statement: Mapping[str, Any]) -> bool:
     principal = statement.get("Principal")
-    services = principal if isinstance(principal, str) else (principal or {}).get("Service", [])
-    services = [services] if isinstance(services, str) else services
-    actions = statement.get("Action", [])
-    actions = [actions] if isinstance(actions, str) else actions
+    services = _listed(principal if isinstance(principal, str) else (principal or {}).get("Service", []))
     return (
         statement.get("Effect") == "Allow"
         and ("s3.amazonaws.com" in services or "*" in services)
-        and any(action.lower() in ("sqs:sendmessage", "sqs:*", "*") for action in actions)
+        and any(action.lower() in ("sqs:sendmessage", "sqs:*", "*") for action in _listed(statement.get("Action", [])))
     )
 
 
-def _flag(value: Any) -> bool:
-    return str(value).lower() == "true"
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
 
 
-def _whole(value: Mapping[str, Any]) -> dict[str, int]:
-    return {key: int(item) for key, item in value.items()}
+def _same(value: Any) -> Any:
+    return value
 
 
-APPLY: dict[str, Callable[[Client, str, Any], None]] = {
-    "BucketEncryption": _encryption,
-    "LifecycleConfiguration": _lifecycle,
-    "NotificationConfiguration": _notification,
-    "OwnershipControls": _ownership,
-    "PublicAccessBlockConfiguration": _public_access,
-    "VersioningConfiguration": _versioning,
+APPLIED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "BucketEncryption": ("put_bucket_encryption", "ServerSideEncryptionConfiguration", _encryption),
+    "LifecycleConfiguration": ("put_bucket_lifecycle_configuration", "LifecycleConfiguration", _lifecycle),
+    "NotificationConfiguration": (
+        "put_bucket_notification_configuration",
+        "NotificationConfiguration",
+        _notification,
+    ),
+    "OwnershipControls": ("put_bucket_ownership_controls", "OwnershipControls", _same),
+    "PublicAccessBlockConfiguration": ("put_public_access_block", "PublicAccessBlockConfiguration", _same),
+    "VersioningConfiguration": ("put_bucket_versioning", "VersioningConfiguration", _same),
 }
+"""Operation, name of its argument, and what a property becomes for it."""

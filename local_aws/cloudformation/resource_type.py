@@ -13,10 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from botocore.model import ListShape, MapShape, Shape, StructureShape
 from moto.cloudformation.exceptions import UnformattedGetAttTemplateException, ValidationError
 
 log = logging.getLogger(__name__)
 Properties = Mapping[str, Any]
+NUMBERS: dict[str, Callable[[Any], Any]] = {"integer": int, "long": int, "float": float, "double": float}
 
 
 class ResourceFailed(ValidationError):
@@ -154,6 +156,23 @@ class Own(Type, ABC):
         """Delete what `put` made from these properties."""
 
 
-def text_of(document: Any) -> str:
-    """A policy as the JSON text that an API takes."""
-    return document if isinstance(document, str) else json.dumps(document, default=str)
+def call(client: Any, operation: str, **arguments: Any) -> Any:
+    """Call an operation with values of a template, where every number may be a text and every policy a structure:
+    the API's own model says what each of them must be.
+    """
+    shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).input_shape
+    return getattr(client, operation)(**_typed(arguments, shape))
+
+
+def _typed(value: Any, shape: Shape) -> Any:
+    if isinstance(shape, StructureShape):
+        return {name: _typed(item, shape.members[name]) for name, item in value.items()}
+    if isinstance(shape, ListShape):
+        return [_typed(item, shape.member) for item in value]
+    if isinstance(shape, MapShape):
+        return {name: _typed(item, shape.value) for name, item in value.items()}
+    if shape.type_name == "boolean":
+        return str(value).lower() == "true"
+    if shape.type_name == "string":
+        return value if isinstance(value, str) else json.dumps(value, default=str)
+    return NUMBERS.get(shape.type_name, lambda same: same)(value)

@@ -22,30 +22,10 @@ from local_aws.patches import Patches
 
 log = logging.getLogger(__name__)
 CREATE = (
-    "self",
-    "name",
-    "template",
-    "parameters",
-    "notification_arns",
-    "tags",
-    "role_arn",
-    "enable_termination_protection",
-    "timeout_in_mins",
-    "stack_policy_body",
+    "self name template parameters notification_arns tags role_arn enable_termination_protection timeout_in_mins "
+    "stack_policy_body"
 )
-UPDATE = ("self", "name", "template", "role_arn", "parameters", "tags")
-CHANGE_SET = (
-    "self",
-    "stack_name",
-    "change_set_name",
-    "template",
-    "parameters",
-    "description",
-    "change_set_type",
-    "notification_arns",
-    "tags",
-    "role_arn",
-)
+UPDATE = "self name template role_arn parameters tags"
 Client = Callable[[str], Any]
 
 
@@ -75,15 +55,15 @@ def install(patches: Patches, client: Client) -> None:
 
         return resource_name_property_from_type
 
-    patches.replace(parsing, "resource_class_from_type", lookup, ("resource_type",))
-    patches.replace(parsing, "resource_name_property_from_type", name_property, ("resource_type",))
-    patches.replace(parsing, "get_references_from_template", lambda _: references, ("template",))
+    patches.replace(parsing, "resource_class_from_type", lookup, "resource_type")
+    patches.replace(parsing, "resource_name_property_from_type", name_property, "resource_type")
+    patches.replace(parsing, "get_references_from_template", lambda _: references, "template")
     patches.replace(CloudFormationBackend, "create_stack", _checked(types), CREATE)
-    patches.replace(CloudFormationBackend, "update_stack", _only_changes, UPDATE)
-    patches.replace(CloudFormationBackend, "update_stack", _checked(types), ("self", *UPDATE[1:]))
-    patches.replace(CloudFormationBackend, "create_change_set", _checked(types), CHANGE_SET)
-    patches.replace(Stack, "create_resources", _or_roll_back, ("self",))
-    patches.replace(Stack, "update", _or_go_back, ("self", "template", "role_arn", "parameters", "tags"))
+    patches.replace(
+        CloudFormationBackend, "update_stack", lambda original: _checked(types)(_only_changes(original)), UPDATE
+    )
+    patches.replace(Stack, "create_resources", _or_roll_back, "self")
+    patches.replace(Stack, "update", _or_go_back, "self template role_arn parameters tags")
 
 
 def references(template: Any) -> list[str]:

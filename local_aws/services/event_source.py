@@ -66,7 +66,7 @@ class EventSources:
 
             return create_event_source_mapping
 
-        patches.replace(LambdaBackend, "create_event_source_mapping", replacement, ("self", "spec"))
+        patches.replace(LambdaBackend, "create_event_source_mapping", replacement, "self spec")
 
     def end(self) -> None:
         """Receive nothing more; what is being delivered goes on."""
@@ -78,33 +78,30 @@ class EventSources:
             thread.join(timeout=10)
 
     def _start(self, backend: LambdaBackend, mapping: EventSourceMapping) -> None:
-        queues = sqs_backends[backend.account_id][backend.region_name]
-        name = mapping.event_source_arn.rsplit(":", 1)[-1]
-        queues.queues[name].lambda_event_source_mappings.clear()
+        poller = Poller(self._functions, backend, mapping, self._stop, self._on_delivery)
         wanted = int((mapping.scaling_config or {}).get("MaximumConcurrency") or self._concurrency)
         for number in range(min(wanted, self._concurrency)):
-            poller = Poller(self._functions, backend, queues, mapping, name, self._stop, self._on_delivery)
-            thread = threading.Thread(target=poller.run, name=f"poll-{name}-{number}", daemon=True)
+            thread = threading.Thread(target=poller.run, name=f"poll-{poller.queue}-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
 
 class Poller:
-    """One of the concurrent loops of a mapping."""
+    """What each of the concurrent loops of a mapping does."""
 
     def __init__(
         self,
         functions: Functions,
         backend: LambdaBackend,
-        queues: SQSBackend,
         mapping: EventSourceMapping,
-        queue_name: str,
         stop: threading.Event,
         on_delivery: Callable[[Delivery], None] | None,
     ) -> None:
-        self._functions, self._backend, self._queues = functions, backend, queues
-        self._mapping, self._name, self._stop = mapping, queue_name, stop
-        self._on_delivery = on_delivery
+        self._functions, self._backend, self._mapping = functions, backend, mapping
+        self._stop, self._on_delivery = stop, on_delivery
+        self._queues: SQSBackend = sqs_backends[backend.account_id][backend.region_name]
+        self.queue = mapping.event_source_arn.rsplit(":", 1)[-1]
+        self._queues.queues[self.queue].lambda_event_source_mappings.clear()
 
     def run(self) -> None:
         mapping = self._mapping
@@ -118,7 +115,7 @@ class Poller:
                     self._deliver(batch)
             except Exception:
                 if not self._stop.is_set():
-                    log.exception("polling %s failed; trying again", self._name)
+                    log.exception("polling %s failed; trying again", self.queue)
                 self._stop.wait(WAIT_SECONDS)
 
     def _gather(self) -> list[Message]:
@@ -135,31 +132,30 @@ class Poller:
         return batch
 
     def _receive(self, count: int, wait: float) -> list[Message]:
-        visibility = self._queues.get_queue(self._name).visibility_timeout  # type: ignore[attr-defined]
-        return self._queues.receive_message(self._name, min(count, 10), wait, visibility, ["All"])  # type: ignore[arg-type]
+        visibility = self._queues.get_queue(self.queue).visibility_timeout  # type: ignore[attr-defined]
+        return self._queues.receive_message(self.queue, min(count, 10), wait, visibility, ["All"])  # type: ignore[arg-type]
 
     def _deliver(self, batch: list[Message]) -> None:
         function = self._backend.get_function(self._mapping.function_arn)
         event = {"Records": [self._record(message) for message in batch]}
         started = time.time()
-        sent = frozenset(message.id for message in batch)
+        ids = tuple(message.id for message in batch)
         try:
             outcome = self._functions.run(function, json.dumps(event).encode())
             error = outcome.payload[:ERROR_CHARACTERS].decode(errors="replace") if outcome.error else None
         except Throttled as throttled:
             error = str(throttled)
         if error is not None:
-            log.warning("batch of %d from %s failed: %s", len(batch), self._name, error)
-            failed = sent
+            log.warning("batch of %d from %s failed: %s", len(batch), self.queue, error)
+            failed = frozenset(ids)
         else:
-            failed = frozenset(failed_messages(outcome.payload, set(sent)) if self._partial() else ())
+            failed = frozenset(failed_messages(outcome.payload, set(ids)) if self._partial() else ())
         for message in batch:
             if message.id not in failed:
-                self._queues.delete_message(self._name, message.receipt_handle or "")
+                self._queues.delete_message(self.queue, message.receipt_handle or "")
         if self._on_delivery:
             bodies = tuple(message.body for message in batch)
-            ids = tuple(message.id for message in batch)
-            self._on_delivery(Delivery(self._name, ids, bodies, started, time.time(), error, failed))
+            self._on_delivery(Delivery(self.queue, ids, bodies, started, time.time(), error, failed))
 
     def _partial(self) -> bool:
         return "ReportBatchItemFailures" in (self._mapping.function_response_types or [])

@@ -1,21 +1,18 @@
 """Lambda functions of package type Image run for real, in a small pool of warm processes per function.
 
 Every way into moto's Lambda (Invoke, S3, SNS, EventBridge) ends in `LambdaFunction.invoke`; that one method is
-replaced. More calls than warm processes wait for their turn instead of being throttled.
+replaced. More calls than warm processes wait for their turn instead of being throttled, and a call of invocation type
+Event is answered when it has run.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -23,15 +20,11 @@ from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaFunction
 
 from local_aws.patches import Patches
-from local_aws.processes import Children
-from local_aws.services.images import UnknownImage, command_for
+from local_aws.services.host import Host, UnknownImage
 from local_aws.services.runtime_api import Invocation, Outcome, Sandbox
 
 log = logging.getLogger(__name__)
-RETRY_SECONDS = (1.0, 2.0)
-"""Pauses before the second and third attempt of an asynchronous call; AWS waits one and two minutes."""
 TAIL_BYTES = 4096
-INHERITED = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
 
 
 class Throttled(LambdaClientError):
@@ -82,23 +75,12 @@ class Pool:
 
 
 class Functions:
-    """Runs the image functions of one local AWS."""
+    """Runs the image functions of one local AWS, each in at most `concurrency` processes."""
 
-    def __init__(
-        self,
-        children: Children,
-        images: Mapping[str, Sequence[str]],
-        environment: Callable[[], dict[str, str]],
-        cwd: Path,
-        work_dir: Path,
-        log_dir: Path,
-        concurrency: int,
-    ) -> None:
-        self._children, self._images, self._environment = children, images, environment
-        self._cwd, self._work_dir, self._log_dir, self._concurrency = cwd, work_dir, log_dir, concurrency
+    def __init__(self, host: Host, concurrency: int) -> None:
+        self._host, self._concurrency = host, concurrency
         self._pools: dict[str, tuple[str, Pool]] = {}
         self._lock = threading.Lock()
-        self._later = ThreadPoolExecutor(8, thread_name_prefix="lambda-async")
 
     def install(self, patches: Patches) -> None:
         """Take the place of moto's `LambdaFunction.invoke` for functions whose code is an image."""
@@ -107,13 +89,12 @@ class Functions:
             def invoke(function: LambdaFunction, body: Any, request_headers: Any, response_headers: Any) -> str | bytes:
                 if "ImageUri" not in function.code:
                     return original(function, body, request_headers, response_headers)
-                return self._invoke(function, body, request_headers, response_headers)
+                return self._invoke(function, body, response_headers)
 
             return invoke
 
-        parameters = ("self", "body", "request_headers", "response_headers")
-        patches.replace(LambdaFunction, "invoke", replacement, parameters)
-        patches.replace(LambdaFunction, "get_configuration", _with_logging, ("self", "on_create"))
+        patches.replace(LambdaFunction, "invoke", replacement, "self body request_headers response_headers")
+        patches.replace(LambdaFunction, "get_configuration", _with_logging, "self on_create")
 
     def run(self, function: LambdaFunction, body: bytes) -> Outcome:
         """Run one event and write its log to CloudWatch Logs; waits for a free warm process. Raises Throttled."""
@@ -136,44 +117,23 @@ class Functions:
         return {name: pool.pids() for name, pool in pools.items()}
 
     def close(self) -> None:
-        self._later.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            pools, self._pools = [pool for _, pool in self._pools.values()], {}
+            pools = [pool for _, pool in self._pools.values()]
         for pool in pools:
             pool.close(at_once=True)
 
-    def _invoke(self, function: LambdaFunction, body: Any, request_headers: Any, response_headers: Any) -> str | bytes:
+    def _invoke(self, function: LambdaFunction, body: Any, headers: dict[str, str]) -> bytes:
         data = body.encode() if isinstance(body, str) else bytes(body or b"")
-        kind = request_headers.get("X-Amz-Invocation-Type") if request_headers else "Event"
-        if kind == "Event":
-            self._later.submit(self._run_later, function, data)
-            return b""
-        if kind == "DryRun":
-            return b""
         outcome = self.run(function, data)
         if outcome.error:
-            response_headers["x-amz-function-error"] = outcome.error
-        tail = "\n".join(outcome.log).encode()[-TAIL_BYTES:]
-        response_headers["x-amz-log-result"] = base64.b64encode(tail).decode()
-        response_headers["x-amz-executed-version"] = str(function.version)
+            headers["x-amz-function-error"] = outcome.error
+        headers["x-amz-log-result"] = base64.b64encode("\n".join(outcome.log).encode()[-TAIL_BYTES:]).decode()
+        headers["x-amz-executed-version"] = str(function.version)
         return outcome.payload
 
-    def _run_later(self, function: LambdaFunction, data: bytes) -> None:
-        """An asynchronous call: tried again as often as the function's EventInvokeConfig says (2 without one)."""
-        configured = function.event_invoke_config[-1].config if function.event_invoke_config else {}
-        retries = configured.get("MaximumRetryAttempts", len(RETRY_SECONDS))
-        for pause in (0.0, *RETRY_SECONDS[: int(retries)]):
-            time.sleep(pause)
-            with contextlib.suppress(Throttled):
-                if self.run(function, data).error is None:
-                    return
-        log.error("asynchronous call of %s failed and is dropped", function.function_name)
-
     def _pool(self, function: LambdaFunction) -> Pool:
-        command = command_for(function.code["ImageUri"], self._images)
-        if function.image_config.cmd:
-            command = command[:-1] + list(function.image_config.cmd)
-        environment = self._function_environment(function)
+        command = self._host.command_for(function.code["ImageUri"])
+        environment = self._environment(function)
         size = max(1, min(self._concurrency, function.reserved_concurrency or self._concurrency))
         wanted = json.dumps([command, environment, size, function.code["ImageUri"]], sort_keys=True)
         with self._lock:
@@ -181,34 +141,34 @@ class Functions:
             if pool is None or known != wanted:
                 if pool is not None:
                     pool.close(at_once=False)
-                pool = Pool(lambda number: self._sandbox(function, command, environment, number), size)
+                pool = Pool(
+                    lambda number: self._sandbox(f"{function.function_name}-{number}", command, environment), size
+                )
                 self._pools[function.function_name] = (wanted, pool)
             return pool
 
-    def _sandbox(
-        self, function: LambdaFunction, command: list[str], environment: dict[str, str], number: int
-    ) -> Sandbox:
+    def _sandbox(self, name: str, command: list[str], environment: dict[str, str]) -> Sandbox:
         """A sandbox with a folder of its own in the place of /tmp, which on AWS no two sandboxes share."""
-        name = f"{function.function_name}-{number}"
-        scratch = self._work_dir / f"tmp-{name}-{uuid4().hex[:8]}"
+        scratch = self._host.work_dir / f"tmp-{name}-{uuid4().hex[:8]}"
         scratch.mkdir(parents=True)
-        own = {"TMPDIR": str(scratch), "CXR_SCRATCH": str(scratch / "cxr-model"), **environment}
-        return Sandbox(self._children, command, own, self._cwd, self._log_dir / f"lambda-{name}.log")
+        own = {"TMPDIR": str(scratch), "CXR_SCRATCH": str(scratch / "cxr-model")}
+        variables = {**self._host.inherited(), **own, **environment}
+        return Sandbox(
+            self._host.children, command, variables, self._host.cwd, self._host.log_dir / f"lambda-{name}.log"
+        )
 
-    def _function_environment(self, function: LambdaFunction) -> dict[str, str]:
-        """What AWS sets, over what this process needs to run Python, under what the function's configuration says."""
-        name = function.function_name
+    def _environment(self, function: LambdaFunction) -> dict[str, str]:
+        """What AWS sets, under what the function's configuration says."""
         return {
-            **{key: value for key, value in os.environ.items() if key in INHERITED},
-            **self._environment(),
-            "AWS_LAMBDA_FUNCTION_NAME": name,
+            **self._host.environment(),
+            "AWS_LAMBDA_FUNCTION_NAME": function.function_name,
             "AWS_LAMBDA_FUNCTION_VERSION": str(function.version),
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_size),
             "AWS_LAMBDA_LOG_GROUP_NAME": function.logs_group_name,
             "AWS_LAMBDA_LOG_STREAM_NAME": self._log_stream(function),
             **_log_format(function),
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            "LAMBDA_TASK_ROOT": str(self._cwd),
+            "LAMBDA_TASK_ROOT": str(self._host.cwd),
             "PYTHONUNBUFFERED": "1",
             "TZ": ":UTC",
             **{key: str(value) for key, value in function.environment_vars.items()},

@@ -22,6 +22,15 @@ from moto.sqs.responses import SQSResponse
 from local_aws.patches import Patches
 
 POLL_SECONDS = 0.2
+RECEIVE = "self queue_name count wait_seconds_timeout visibility_timeout message_attribute_names"
+LOCKED = {
+    "send_message": "self queue_name message_body message_attributes delay_seconds deduplication_id group_id "
+    "system_attributes validate_group_id",
+    "delete_message": "self queue_name receipt_handle",
+    "change_message_visibility": "self queue_name receipt_handle visibility_timeout",
+    "purge_queue": "self queue_name",
+    "get_queue_attributes": "self queue_name attribute_names",
+}
 _lock = threading.RLock()
 
 
@@ -42,44 +51,13 @@ def install(patches: Patches, endpoint: Callable[[], str]) -> None:
     patches.replace(Queue, "approximate_number_of_messages", lambda _: property(lambda q: len(_deliverable(q))))
     patches.replace(Queue, "approximate_number_of_messages_delayed", lambda _: property(_delayed_count))
     patches.replace(Queue, "approximate_number_of_messages_not_visible", lambda _: property(_in_flight_count))
-    patches.replace(Queue, "delete_message", lambda _: _delete_message, ("self", "receipt_handle"))
-    patches.replace(
-        SQSBackend,
-        "is_message_valid_based_on_retention_period",
-        lambda _: _within_retention,
-        ("self", "queue_name", "message"),
-    )
+    patches.replace(Queue, "delete_message", lambda _: _delete_message, "self receipt_handle")
+    retention = "is_message_valid_based_on_retention_period"
+    patches.replace(SQSBackend, retention, lambda _: _within_retention, "self queue_name message")
     patches.replace(SQSBackend, "receive_message", _without_lock_while_waiting, RECEIVE)
     for name, parameters in LOCKED.items():
         patches.replace(SQSBackend, name, _locked, parameters)
     patches.add(SQSResponse, "start_message_move_task", _start_message_move_task)
-
-
-RECEIVE = (
-    "self",
-    "queue_name",
-    "count",
-    "wait_seconds_timeout",
-    "visibility_timeout",
-    "message_attribute_names",
-)
-LOCKED = {
-    "send_message": (
-        "self",
-        "queue_name",
-        "message_body",
-        "message_attributes",
-        "delay_seconds",
-        "deduplication_id",
-        "group_id",
-        "system_attributes",
-        "validate_group_id",
-    ),
-    "delete_message": ("self", "queue_name", "receipt_handle"),
-    "change_message_visibility": ("self", "queue_name", "receipt_handle", "visibility_timeout"),
-    "purge_queue": ("self", "queue_name"),
-    "get_queue_attributes": ("self", "queue_name", "attribute_names"),
-}
 
 
 def _now() -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from local_aws.lines import NewLines
 from local_aws.processes import Child, Children, describe_exit
 
 PREFIX = "/2018-06-01/runtime"
@@ -107,7 +108,7 @@ class Sandbox:
     def __init__(
         self, children: Children, command: Sequence[str], environment: Mapping[str, str], cwd: Path, log_file: Path
     ) -> None:
-        self._children, self._command, self._cwd, self.log_file = children, list(command), cwd, log_file
+        self._children, self._command, self._cwd, self._log_file = children, list(command), cwd, log_file
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.sandbox = self
         host, port = self._server.server_address[:2]
@@ -116,8 +117,6 @@ class Sandbox:
         self._child: Child | None = None
         self._current: str | None = None
         self._reset()
-        self._log_offset = 0
-        self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -156,7 +155,6 @@ class Sandbox:
             self._ready.set()
 
     def close(self) -> None:
-        self._closed = True
         if self._child:
             self._child.stop()
         self._work.put(None)
@@ -179,8 +177,8 @@ class Sandbox:
             results.put(("exit", describe_exit(child.returncode).encode()))
             ready.set()
 
-        with self.log_file.open("ab") as output:
-            self._log_offset = output.tell()
+        with self._log_file.open("ab") as output:
+            self._lines = NewLines(self._log_file)
             self._child = self._children.start(
                 self._command, env=self._environment, cwd=self._cwd, output=output, on_exit=ended
             )
@@ -198,7 +196,7 @@ class Sandbox:
         if kind not in ("response", "error") and self._child:
             self._child.stop()
         error, last = _error_of(kind, payload, request_id, invocation.timeout)
-        log = [f"START RequestId: {request_id} Version: $LATEST", *self._new_log_lines()]
+        log = [f"START RequestId: {request_id} Version: $LATEST", *filter(None, self._lines.read(last=True))]
         if last:
             log.append(last["errorMessage"])
             payload = json.dumps(last).encode()
@@ -212,13 +210,6 @@ class Sandbox:
         ]
         log.append("\t".join(report))
         return Outcome(payload, error, log)
-
-    def _new_log_lines(self) -> list[str]:
-        with self.log_file.open("rb") as stream:
-            stream.seek(self._log_offset)
-            data = stream.read()
-            self._log_offset = stream.tell()
-        return [line for line in data.decode(errors="replace").splitlines() if line]
 
 
 def _error_of(kind: str, payload: bytes, request_id: str, timeout: float) -> tuple[str | None, dict[str, str] | None]:

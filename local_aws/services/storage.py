@@ -30,16 +30,16 @@ _quiet = threading.local()
 
 def install(patches: Patches) -> None:
     """Replace moto's events and put a lock around each request."""
-    patches.replace(notifications, "_get_s3_event", _complete_event, ("event_name", "bucket", "key", "notification_id"))
-    patches.replace(notifications, "send_event", _unless_quiet, ("account_id", "event_name", "bucket", "key"))
-    patches.replace(S3Backend, "complete_multipart_upload", _one_event, ("self", "bucket_name", "multipart_id", "body"))
-    patches.replace(S3Response, "_key_response", _locked, ("self", "request", "full_url"))
-    patches.replace(S3Response, "_bucket_response", _locked, ("self", "request", "full_url"))
+    patches.replace(notifications, "_get_s3_event", _complete_event, "event_name bucket key notification_id")
+    patches.replace(notifications, "send_event", _unless_quiet, "account_id event_name bucket key")
+    patches.replace(S3Backend, "complete_multipart_upload", _one_event, "self bucket_name multipart_id body")
+    patches.replace(S3Response, "_key_response", _locked, "self request full_url")
+    patches.replace(S3Response, "_bucket_response", _locked, "self request full_url")
     patches.add(FakeKey, "__deepcopy__", lambda key, memo: _listed(key))
-    page = ("self", "bucket", "prefix", "delimiter", "continuation_token", "start_after", "max_keys")
+    page = "self bucket prefix delimiter continuation_token start_after max_keys"
     patches.replace(S3Backend, "list_objects_v2", _one_page, page)
-    patches.replace(S3Backend, "log_incoming_request", lambda _: _no_access_log, ("self", "request", "bucket_name"))
-    patches.replace(FakeBucket, "get_permission", _unconditional_statements, ("self", "action", "resource"))
+    patches.replace(S3Backend, "log_incoming_request", lambda _: _no_access_log, "self request bucket_name")
+    patches.replace(FakeBucket, "get_permission", _unconditional_statements, "self action resource")
 
 
 def _locked(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """The /opt/ml folder of a training job: S3 to files before the command starts, files to S3 afterwards.
 
-Channels are read-only inputs in File mode; checkpoints are restored before and synchronised during the job;
-model.tar.gz and output.tar.gz hold the *contents* of model/ and output/data/, with no folder above them.
+Channels are S3 prefixes, read-only inputs in File mode; checkpoints are restored before and synchronised during the
+job; model.tar.gz and output.tar.gz hold the *contents* of model/ and output/data/, with no folder above them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,6 @@ class ChannelError(ValueError):
     """An input of the job cannot be downloaded."""
 
 
-def split_uri(uri: str) -> tuple[str, str]:
-    """`("bucket", "some/key")` of `s3://bucket/some/key`. Raises ChannelError."""
-    parts = urlparse(uri)
-    if parts.scheme != "s3" or not parts.netloc:
-        raise ChannelError(f"{uri!r} is no S3 address; expected s3://bucket/prefix")
-    return parts.netloc, parts.path.lstrip("/")
-
-
 class MlFolder:
     """`base` in the place of /opt/ml for one CreateTrainingJob request."""
 
@@ -41,15 +33,13 @@ class MlFolder:
         self._checkpoints_seen: dict[str, tuple[int, int]] = {}
 
     def prepare(self) -> None:
-        """Write configuration, channels and earlier checkpoints. Raises ChannelError."""
+        """Write hyperparameters, channels and earlier checkpoints. Raises ChannelError."""
         shutil.rmtree(self.base, ignore_errors=True)
-        for folder in ("model", "output/data", "code", "checkpoints", "input/config", "input/data"):
+        for folder in ("model", "output/data", "checkpoints", "input/config", "input/data"):
             (self.base / folder).mkdir(parents=True)
-        channels = self._request.get("InputDataConfig") or []
-        self._write_config("hyperparameters", self._request.get("HyperParameters") or {})
-        self._write_config("inputdataconfig", {c["ChannelName"]: _channel_config(c) for c in channels})
-        self._write_config("resourceconfig", _resource_config(self._request["ResourceConfig"]))
-        for channel in channels:
+        settings = self._request.get("HyperParameters") or {}
+        (self.base / "input" / "config" / "hyperparameters.json").write_text(json.dumps(settings, indent=1))
+        for channel in self._request.get("InputDataConfig") or []:
             self._download(channel)
         self._restore_checkpoints()
 
@@ -66,7 +56,7 @@ class MlFolder:
         uri = (self._request.get("CheckpointConfig") or {}).get("S3Uri")
         if not uri:
             return
-        bucket, prefix = split_uri(uri)
+        bucket, prefix = _split(uri)
         folder = self.base / "checkpoints"
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             try:
@@ -78,76 +68,56 @@ class MlFolder:
             except FileNotFoundError:
                 continue
 
-    def _write_config(self, name: str, value: object) -> None:
-        (self.base / "input" / "config" / f"{name}.json").write_text(json.dumps(value, indent=1))
-
     def _download(self, channel: Mapping[str, Any]) -> None:
-        name, source = channel["ChannelName"], channel["DataSource"].get("S3DataSource")
-        if source is None:
-            raise ChannelError(f"channel {name!r}: only S3DataSource can be read locally")
-        uri, kind = source["S3Uri"], source["S3DataType"]
-        bucket, prefix = split_uri(uri)
+        name, source = channel["ChannelName"], channel["DataSource"].get("S3DataSource") or {}
+        if source.get("S3DataType") != "S3Prefix":
+            raise ChannelError(f"channel {name!r}: only an S3DataSource of type S3Prefix can be read locally")
+        bucket, prefix = _split(source["S3Uri"])
         target = self.base / "input" / "data" / name
         target.mkdir()
-        if kind == "S3Prefix":
-            pairs = self._under_prefix(bucket, prefix)
-        elif kind == "ManifestFile":
-            pairs = self._in_manifest(bucket, prefix)
-        else:
-            raise ChannelError(f"channel {name!r}: S3DataType {kind} is unknown here; use S3Prefix or ManifestFile")
-        for key, relative in pairs:
-            data = self._objects.read(bucket, key) if kind == "S3Prefix" else self._objects.read(*split_uri(key))
-            if data is None:
-                raise ChannelError(f"channel {name!r}: {key} is gone")
-            file = target / _safe(relative)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-        if not pairs:
-            raise ChannelError(
-                f"No S3 objects found under S3 URL {uri!r} given in input data source (channel {name!r})"
-            )
-
-    def _under_prefix(self, bucket: str, prefix: str) -> list[tuple[str, str]]:
-        """(key, path in the channel) of each object; as SageMaker, a prefix cuts at its last slash."""
         try:
             keys = [key for key in self._objects.keys(bucket, prefix) if not key.endswith("/")]
         except MissingBucket as error:
             raise ChannelError(f"bucket {bucket!r} does not exist") from error
-        if prefix and not prefix.endswith("/") and any(key.startswith(f"{prefix}/") for key in keys):
-            keys = [key for key in keys if key.startswith(f"{prefix}/")]
-            cut = len(prefix) + 1
-        else:
-            cut = prefix.rfind("/") + 1
-        return [(key, key[cut:]) for key in keys]
-
-    def _in_manifest(self, bucket: str, key: str) -> list[tuple[str, str]]:
-        data = self._objects.read(bucket, key)
-        if data is None:
-            raise ChannelError(f"manifest s3://{bucket}/{key} does not exist")
-        head, *names = json.loads(data)
-        return [(head["prefix"] + name, name) for name in names]
+        if not keys:
+            raise ChannelError(
+                f"No S3 objects found under S3 URL {source['S3Uri']!r} given in input data source (channel {name!r})"
+            )
+        folder = prefix.rstrip("/") + "/"
+        inside = [key for key in keys if key.startswith(folder)]
+        cut = len(folder) if inside else prefix.rfind("/") + 1  # as SageMaker, a prefix cuts at its last slash
+        for key in inside or keys:
+            self._write(target, key[cut:], self._objects.read(bucket, key))
 
     def _restore_checkpoints(self) -> None:
         uri = (self._request.get("CheckpointConfig") or {}).get("S3Uri")
         if not uri:
             return
-        bucket, prefix = split_uri(uri)
-        folder = self.base / "checkpoints"
+        bucket, prefix = _split(uri)
         prefix = prefix.rstrip("/") + "/" if prefix else ""
         for key in self._objects.keys(bucket, prefix):
-            data, name = self._objects.read(bucket, key), key[len(prefix) :]
-            if data is None or not name or name.endswith("/"):
-                continue
-            file = folder / _safe(name)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-            self._checkpoints_seen[name] = (file.stat().st_mtime_ns, len(data))
+            name = key[len(prefix) :]
+            if name and not name.endswith("/"):
+                file = self._write(self.base / "checkpoints", name, self._objects.read(bucket, key))
+                state = file.stat()
+                self._checkpoints_seen[name] = (state.st_mtime_ns, state.st_size)
+
+    @staticmethod
+    def _write(folder: Path, name: str, content: bytes | None) -> Path:
+        """Raises ChannelError for an object that is gone, or whose name leads out of the folder."""
+        path = PurePosixPath(name)
+        if content is None or path.is_absolute() or ".." in path.parts:
+            raise ChannelError(f"{name!r} {'is gone' if content is None else 'would leave its folder'}")
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return file
 
     def _upload_archive(self, folder: str, name: str) -> str | None:
         root = self.base / folder
         if not any(path.is_file() for path in root.rglob("*")):
             return None
-        bucket, prefix = split_uri(self._request["OutputDataConfig"]["S3OutputPath"])
+        bucket, prefix = _split(self._request["OutputDataConfig"]["S3OutputPath"])
         key = _join(prefix, self._request["TrainingJobName"], "output", name)
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
@@ -157,35 +127,13 @@ class MlFolder:
         return f"s3://{bucket}/{key}"
 
 
-def _channel_config(channel: Mapping[str, Any]) -> dict[str, str]:
-    source = channel["DataSource"].get("S3DataSource") or {}
-    config = {
-        "TrainingInputMode": channel.get("InputMode", "File"),
-        "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
-        "RecordWrapperType": channel.get("RecordWrapperType", "None"),
-    }
-    return {**config, **({"ContentType": channel["ContentType"]} if "ContentType" in channel else {})}
-
-
-def _resource_config(resources: Mapping[str, Any]) -> dict[str, Any]:
-    kind = resources.get("InstanceType", "local")
-    return {
-        "current_host": "algo-1",
-        "current_instance_type": kind,
-        "current_group_name": "homogeneousCluster",
-        "hosts": ["algo-1"],
-        "instance_groups": [{"instance_group_name": "homogeneousCluster", "instance_type": kind, "hosts": ["algo-1"]}],
-        "network_interface_name": "lo",
-    }
+def _split(uri: str) -> tuple[str, str]:
+    """`("bucket", "some/key")` of `s3://bucket/some/key`. Raises ChannelError."""
+    parts = urlparse(uri)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ChannelError(f"{uri!r} is no S3 address; expected s3://bucket/prefix")
+    return parts.netloc, parts.path.lstrip("/")
 
 
 def _join(*parts: str) -> str:
     return "/".join(part.strip("/") for part in parts if part.strip("/"))
-
-
-def _safe(name: str) -> PurePosixPath:
-    """A key as a path inside its folder. Raises ChannelError for one that would leave it."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise ChannelError(f"key {name!r} would leave the channel's folder")
-    return path

@@ -10,48 +10,33 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from moto.core.utils import utcnow
 from moto.logs.models import LogsBackend, logs_backends
+from moto.sagemaker.models import FakeTrainingJob
+
+from local_aws.lines import NewLines
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 
 
 class LogStream:
-    """The log of one running job; `forward` sends what is new, leaving the context sends the rest."""
+    """The log of one running job, whose output goes to `file`; `metrics`: a pattern for each of its metrics."""
 
-    def __init__(self, job: str, file: Path, account: str, region: str, metrics: Mapping[str, re.Pattern[str]]) -> None:
+    def __init__(self, job: FakeTrainingJob, file: Path, metrics: Mapping[str, re.Pattern[str]]) -> None:
+        region, account = job.arn.split(":")[3:5]
         self._logs: LogsBackend = logs_backends[account][region]
-        self._stream = f"{job}/algo-1-{int(time.time())}"
-        self._metrics = metrics
-        self._values: dict[str, tuple[float, datetime]] = {}
-        self.file = file
-        self._offset = 0
-        self._partial = b""
-
-    def __enter__(self) -> LogStream:
-        self.file.write_bytes(b"")
+        self._stream = f"{job.training_job_name}/algo-1-{int(time.time())}"
         self._logs.ensure_log_group(GROUP)
         self._logs.create_log_stream(GROUP, self._stream)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.forward(last=True)
+        self._metrics = metrics
+        self._values: dict[str, tuple[float, datetime]] = {}
+        self._lines = NewLines(file)
 
     def forward(self, last: bool = False) -> None:
         """Send the complete lines that were printed since the last call (the unfinished one too, if `last`)."""
-        with self.file.open("rb") as stream:
-            stream.seek(self._offset)
-            data = stream.read()
-        self._offset += len(data)
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        if last and self._partial:
-            lines, self._partial = [*lines, self._partial], b""
-        texts = [line.decode(errors="replace").rstrip("\r") for line in lines]
+        texts = self._lines.read(last)
         self._collect(texts)
         now = int(time.time() * 1000)
         events = [{"timestamp": now, "message": text or " "} for text in texts]

@@ -8,19 +8,18 @@ stopped or ran too long, and what it saved is kept.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from moto.core.utils import utcnow
 from moto.sagemaker.models import FakeTrainingJob
 
-from local_aws.processes import Child, Children
+from local_aws.processes import Child
+from local_aws.services.host import Host
 from local_aws.services.training_files import ChannelError, MlFolder
 from local_aws.services.training_log import LogStream
 
@@ -39,28 +38,15 @@ MESSAGES = {
     "Stopped": "Training job stopped",
     "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds",
 }
-INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL")
 
 
 class TrainingRun:
-    """Runs one job in the thread that calls `execute`."""
+    """Runs one job, which was asked for by `request`, in the thread that calls `execute`."""
 
-    def __init__(
-        self,
-        job: FakeTrainingJob,
-        request: Mapping[str, Any],
-        command: list[str],
-        children: Children,
-        environment: Mapping[str, str],
-        cwd: Path,
-        base: Path,
-        log_file: Path,
-    ) -> None:
-        self._job, self._request, self._command = job, request, command
-        self._children, self._environment, self._cwd = children, environment, cwd
-        self._region, self._account = job.arn.split(":")[3:5]
-        self._log_file = log_file
-        self._folder = MlFolder(base, request, self._account)
+    def __init__(self, job: FakeTrainingJob, request: Mapping[str, Any], command: list[str], host: Host) -> None:
+        self._job, self._request, self._command, self._host = job, request, command, host
+        self._region, account = job.arn.split(":")[3:5]
+        self._folder = MlFolder(host.work_dir / job.training_job_name, request, account)
         self._child: Child | None = None
         self._stopping = threading.Event()
         self._abandoned = False
@@ -101,24 +87,23 @@ class TrainingRun:
             return self._end("Stopped")
         self._job.training_start_time = utcnow()
         self._enter("Training")
-        name = self._job.training_job_name
-        with LogStream(name, self._log_file, self._account, self._region, self._metrics()) as stream:
-            returncode, overran = self._train(stream)
+        returncode, overran = self._train()
         if self._abandoned:
             return self._end("Stopped")
         self._folder.upload_checkpoints()
-        self._job.final_metric_data_list = stream.final_metrics()
         self._finish(returncode, overran)
 
-    def _train(self, stream: LogStream) -> tuple[int, bool]:
+    def _train(self) -> tuple[int, bool]:
         """Exit code of the command, and whether it ran longer than MaxRuntimeInSeconds."""
-        limit = float((self._request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", 86400))
-        with stream.file.open("ab") as output:
-            self._child = child = self._children.start(
-                self._command, env=self._command_environment(), cwd=self._cwd, output=output
+        file = self._host.log_dir / f"training-{self._job.training_job_name}.log"
+        definitions = self._request["AlgorithmSpecification"].get("MetricDefinitions") or []
+        with file.open("wb") as output:
+            stream = LogStream(self._job, file, {d["Name"]: re.compile(d["Regex"]) for d in definitions})
+            self._child = child = self._host.children.start(
+                self._command, env=self._environment(), cwd=self._host.cwd, output=output
             )
-        deadline = time.monotonic() + limit
-        next_sync = time.monotonic() + CHECKPOINT_SECONDS
+        limit = float((self._request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", 86400))
+        deadline, next_sync = time.monotonic() + limit, time.monotonic() + CHECKPOINT_SECONDS
         overran = False
         while not child.wait(POLL_SECONDS):
             stream.forward()
@@ -128,6 +113,8 @@ class TrainingRun:
             overran = time.monotonic() > deadline
             if overran or self._stopping.is_set():
                 child.stop(0.0 if self._abandoned else KILL_SECONDS)
+        stream.forward(last=True)
+        self._job.final_metric_data_list = stream.final_metrics()
         return child.returncode or 0, overran and not self._stopping.is_set()
 
     def _finish(self, returncode: int, overran: bool) -> None:
@@ -150,10 +137,9 @@ class TrainingRun:
     def _enter(self, status: str) -> None:
         """Begin a secondary status; its message differs from the last, which is how Airflow sees progress."""
         now = utcnow()
-        transitions = list(self._job.secondary_status_transitions)
-        transitions[-1] = {**transitions[-1], "EndTime": now}
-        transitions.append({"Status": status, "StartTime": now, "StatusMessage": MESSAGES[status]})
-        self._job.secondary_status_transitions = transitions
+        *earlier, last = self._job.secondary_status_transitions
+        entered = {"Status": status, "StartTime": now, "StatusMessage": MESSAGES[status]}
+        self._job.secondary_status_transitions = [*earlier, {**last, "EndTime": now}, entered]
         self._job.secondary_status = status
         self._job.last_modified_time = now
 
@@ -172,16 +158,12 @@ class TrainingRun:
         if not self._abandoned:
             shutil.rmtree(self._folder.base, ignore_errors=True)
 
-    def _metrics(self) -> dict[str, re.Pattern[str]]:
-        definitions = self._request["AlgorithmSpecification"].get("MetricDefinitions") or []
-        return {definition["Name"]: re.compile(definition["Regex"]) for definition in definitions}
-
-    def _command_environment(self) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         """The platform's variables over what Python needs to run here, under the job's own Environment."""
         isolated = bool(self._request.get("EnableNetworkIsolation"))
         return {
-            **{name: value for name, value in os.environ.items() if name in INHERITED},
-            **({} if isolated else self._environment),
+            **self._host.inherited(),
+            **({} if isolated else self._host.environment()),
             "SAGEMAKER_BASE_DIR": str(self._folder.base),
             "TRAINING_JOB_NAME": self._job.training_job_name,
             "TRAINING_JOB_ARN": self._job.arn,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from local_aws.airflow import ui
+from local_aws.airflow.api import Api
 
 pytestmark = [pytest.mark.heavy, pytest.mark.browser]
 START_SECONDS, RUN_SECONDS = 240, 420
@@ -124,7 +124,7 @@ def test_an_operator_retrains_by_the_form_and_reads_the_worklist(
     time.sleep(1)  # the section slides open
     shot("2-form")
     button = "//div[@role='dialog']//button[normalize-space()='Trigger' and not(@disabled)]"
-    api = ui.Api(airflow.port)
+    api = Api(airflow.port)
     before = {run["dag_run_id"] for run in api.runs("retrain")}
     click(browser, button)
     (started,) = until(browser, lambda: [r for r in api.runs("retrain") if r["dag_run_id"] not in before])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from moto.sagemaker.models import sagemaker_backends
 
-from local_aws.airflow import state, ui
-from local_aws.processes import Children
+from local_aws.airflow import command, home, state
+from local_aws.airflow.components import Components, NotReady
 from local_aws.server import ACCOUNT, REGION, PortTaken
 
 LONG_KEY = "ж" * 150  # 300 bytes of UTF-8, 900 percent-encoded; a file name has at most 255
@@ -23,17 +23,17 @@ def test_a_taken_port_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFix
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert ui.main(["--port", str(port), "--home", str(tmp_path)]) == 1
+        assert command.main(["--port", str(port), "--home", str(tmp_path)]) == 1
         with pytest.raises(PortTaken):
-            ui.must_be_free(port)
+            command.must_be_free(port)
     assert f"port {port} on 127.0.0.1 is taken" in capsys.readouterr().out
 
 
 def test_the_laptop_s_defaults_are_parameters_of_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
     from cxr_pipeline.retrain_form import FORM, with_defaults
 
-    changed = with_defaults(FORM, ui.LAPTOP_DEFAULTS)
-    for name, value in ui.LAPTOP_DEFAULTS.items():
+    changed = with_defaults(FORM, home.LAPTOP_DEFAULTS)
+    for name, value in home.LAPTOP_DEFAULTS.items():
         assert changed[name].resolve() == value
     with pytest.raises(ValueError, match="nonsense"):
         with_defaults(FORM, {"nonsense": 1})
@@ -41,14 +41,23 @@ def test_the_laptop_s_defaults_are_parameters_of_the_form(monkeypatch: pytest.Mo
 
 def test_a_component_that_ends_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     (tmp_path / "scheduler.log").write_text("boom\n")
-    children = Children(tmp_path / "scratch")
+    airflow = Components(tmp_path)
     try:
-        ended = children.start(["false"], env={}, cwd=tmp_path, output=subprocess.DEVNULL)
+        ended = airflow.children.start(["false"], env={}, cwd=tmp_path, output=subprocess.DEVNULL)
         ended.wait(10)
-        with pytest.raises(ui.NotReady, match=r"airflow scheduler ended with 1.*\n.*boom|boom"):
-            ui.check_alive({"scheduler": ended}, tmp_path)
+        airflow.running["scheduler"] = ended
+        with pytest.raises(NotReady, match=r"airflow scheduler ended with 1; .*:\nboom"):
+            airflow.check()
     finally:
-        children.close()
+        airflow.children.close()
+
+
+def test_the_dags_folder_is_laid_out_again_over_what_airflow_compiled_there(tmp_path: Path) -> None:
+    for _ in range(2):
+        home.lay_out_dags(tmp_path / "dags")
+        (tmp_path / "dags" / "__pycache__").mkdir()
+    home.lay_out_dags(tmp_path / "dags")
+    assert {path.name for path in (tmp_path / "dags").iterdir()} >= {"retrain.py", "cxr_pipeline", "cxr"}
 
 
 @pytest.mark.heavy
@@ -70,7 +79,7 @@ def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_p
         "bucket": aws.settings["models_bucket"],
         "key": "models/j/bundle.json",
         "version_id": "lost",
-        "sha256": "",
+        "sha256": "0" * 64,
     }
     pointer.promote(
         s3, aws.settings["models_bucket"], None, bundle=reference, package_arn=arn, version="1", actor="a", reason="r"

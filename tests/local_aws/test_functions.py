@@ -9,8 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
 from local_aws.server import LocalAWS
 
 
@@ -106,13 +104,6 @@ def test_a_changed_configuration_reaches_the_next_invocation(local_aws, make_fun
     after, _, _ = invoke(local_aws, name)
     assert (before["colour"], after["colour"]) == ("grey", "blue")
     assert local_aws.processes()[name] == [after["pid"]]
-
-
-@pytest.mark.parametrize("payload", [b"", b"{}"])
-def test_an_asynchronous_call_is_accepted_at_once(local_aws, make_function, payload: bytes) -> None:
-    name = make_function()
-    answer = local_aws.client("lambda").invoke(FunctionName=name, InvocationType="Event", Payload=payload)
-    assert answer["StatusCode"] == 202
 
 
 def test_two_sandboxes_share_no_scratch_folder(local_aws, make_function) -> None:

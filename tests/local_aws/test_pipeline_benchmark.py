@@ -144,7 +144,7 @@ def proxied(local_aws: LocalAWS, unique: str, tmp_path: Path) -> Iterator[Any]:
         proxy = FaultProxy(port, share, seed=3, log=tmp_path / "failures.jsonl")
         opened.append(proxy)
         config = Config(retries={"mode": "standard", "total_max_attempts": attempts})
-        return local_aws.session().client("s3", endpoint_url=proxy.endpoint, config=config), proxy
+        return local_aws.client("s3", endpoint_url=proxy.endpoint, config=config), proxy
 
     yield make
     for proxy in opened:

@@ -134,8 +134,8 @@ def test_a_second_local_aws_in_a_process_is_refused(local_aws: LocalAWS) -> None
 
 
 def test_a_place_that_moved_in_moto_stops_the_start_with_its_name() -> None:
-    with pytest.raises(UnsupportedMoto, match=r"LambdaFunction\.invoke takes .* expected \('self', 'event'\) in moto"):
-        Patches().replace(LambdaFunction, "invoke", lambda original: original, ("self", "event"))
+    with pytest.raises(UnsupportedMoto, match=r"LambdaFunction\.invoke takes .* expected \(self event\) in moto"):
+        Patches().replace(LambdaFunction, "invoke", lambda original: original, "self event")
     with pytest.raises(UnsupportedMoto, match=r"LambdaFunction\.gone is gone"):
         Patches().replace(LambdaFunction, "gone", lambda original: original)
 
@@ -146,7 +146,7 @@ def test_patches_are_put_back_in_order() -> None:
             return "moto"
 
     patches = Patches()
-    patches.replace(Service, "act", lambda original: lambda self: original(self) + " and ours", ("self",))
+    patches.replace(Service, "act", lambda original: lambda self: original(self) + " and ours", "self")
     patches.add(Service, "extra", lambda self: "new")
     assert Service().act() == "moto and ours"
     patches.undo()

@@ -191,18 +191,3 @@ def test_a_finished_job_cannot_be_stopped(local_aws, train, ended) -> None:
     client = local_aws.client("sagemaker")
     with pytest.raises(ClientError, match="in status Completed"):
         client.stop_training_job(TrainingJobName=name)
-
-
-def test_jobs_are_listed_newest_first_where_asked(local_aws, train, ended, unique) -> None:
-    names = [f"{unique}-{number}" for number in range(3)]
-    for name in names:
-        ended(train(name=name))
-    client = local_aws.client("sagemaker")
-    listed = client.list_training_jobs(
-        NameContains=unique, SortBy="CreationTime", SortOrder="Descending", StatusEquals="Completed", MaxResults=2
-    )
-    assert [job["TrainingJobName"] for job in listed["TrainingJobSummaries"]] == [names[2], names[1]]
-    rest = client.list_training_jobs(
-        NameContains=unique, SortBy="CreationTime", SortOrder="Descending", NextToken=listed["NextToken"]
-    )
-    assert [job["TrainingJobName"] for job in rest["TrainingJobSummaries"]] == [names[0]]

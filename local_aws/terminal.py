@@ -1,0 +1,29 @@
+"""What a person reads on a terminal is text: brackets in a key are no markup, an escape sequence moves no cursor."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from rich.console import Console
+from rich.text import Text
+
+LOG_WIDTH = 140
+"""Characters of a line where there is no terminal: wide enough for a table of keys."""
+
+
+def plain(text: object) -> str:
+    """`text` with each character that does not print, but the line feed, as its escape (`\\x1b`)."""
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+class Terminal(Console):
+    """A rich console that takes no string for markup; `file` defaults to standard output."""
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        super().__init__(file=file, markup=False, emoji=False, highlight=False)
+        if not self.is_terminal:
+            self.width = LOG_WIDTH
+
+    def say(self, text: object, style: str = "") -> None:
+        """Print `text` as it is, however long its lines are."""
+        self.print(Text(plain(text), style), soft_wrap=True)
