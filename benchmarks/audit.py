@@ -1,6 +1,6 @@
 """What became of the uploads, from S3's own versions and the queues: never from the function's word.
 
-Rule: an upload is answered when its current version has a result that names that version. In the order in which S3
+An upload is answered when its current version has a result that names that version. In the order in which S3
 stored them, the results of one upload never go back to an earlier upload version nor to a lower serial.
 """
 

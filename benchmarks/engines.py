@@ -1,6 +1,6 @@
 """One engine in one process: `python -m benchmarks.engines NAME FOLDER` prints its figures as JSON.
 
-The rule defended here: every engine gets the same film and the same network, one thread, and a process of its own, so
+Every engine gets the same film and the same network, one thread, and a process of its own, so
 that neither memory nor threads of one engine are charged to another.
 """
 

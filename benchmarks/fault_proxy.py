@@ -1,6 +1,6 @@
 """A proxy on loopback between the function and S3 that answers 503 to a share of the calls.
 
-Rule: the function cannot know whether a call that failed took effect. Half of the failures are answered before the
+The function cannot know whether a call that failed took effect. Half of the failures are answered before the
 call is passed on, half after S3 has done it. Each one is written down, with its time, for the audit.
 Run as `python -m benchmarks.fault_proxy UPSTREAM_PORT SHARE SEED LOG`; prints its own port.
 """

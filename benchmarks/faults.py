@@ -1,11 +1,12 @@
 """The faults of the pipeline benchmark, each injected outside the function, and the record that explains them later.
 
-Rule: every dead letter must be explained by faults that were written down when they happened: each of its deliveries
-was killed by the harness, met a 503, or found no sound model.
+Every dead letter must be explained by faults that were written down when they happened: each of its deliveries was
+killed by the harness, met a 503, or found no sound model.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.audit import keys_of
 from benchmarks.record import ROOT
@@ -60,64 +61,62 @@ class Journal:
         return "503 from S3" if during(busy) else "unexplained"
 
 
-class Tap:
+class Fault(threading.Thread):
+    """Injects faults in the background while its `with` block runs."""
+
+    def __init__(self, journal: Journal, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.journal, self.random, self.over = journal, random.Random(seed), threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join(timeout=10)
+
+
+class Tap(Fault):
     """Stands between S3's notifications and the uploads queue: repeats some events, holds others back."""
 
-    def __init__(self, client: Callable[[str], Any], source: str, target: str, journal: Journal, seed: int) -> None:
-        self._sqs, self._source, self._target = client("sqs"), source, target
-        self._journal, self._random = journal, random.Random(seed)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def __init__(self, sqs: Any, source: str, target: str, journal: Journal, seed: int) -> None:
+        super().__init__(journal, seed)
+        self._sqs, self._source, self._target = sqs, source, target
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def run(self) -> None:
+        while not self.over.is_set():
             answer = self._sqs.receive_message(QueueUrl=self._source, MaxNumberOfMessages=10, WaitTimeSeconds=1)
             for message in answer.get("Messages", []):
                 self._forward(message["Body"])
                 self._sqs.delete_message(QueueUrl=self._source, ReceiptHandle=message["ReceiptHandle"])
 
     def _forward(self, body: str) -> None:
-        late = self._random.randint(*DELAY_SECONDS)
-        disordered = self._random.random() < DISORDERED
-        self._sqs.send_message(QueueUrl=self._target, MessageBody=body, DelaySeconds=late if disordered else 0)
-        self._journal.disordered += disordered
-        if self._random.random() < DUPLICATED:
-            again = self._random.choice((0, late))
-            self._sqs.send_message(QueueUrl=self._target, MessageBody=body, DelaySeconds=again)
-            self._journal.duplicated += 1
+        late = self.random.randint(*DELAY_SECONDS)
+        disordered = self.random.random() < DISORDERED
+        self._send(body, late if disordered else 0)
+        self.journal.disordered += disordered
+        if self.random.random() < DUPLICATED:
+            self._send(body, self.random.choice((0, late)))
+            self.journal.duplicated += 1
+
+    def _send(self, body: str, delay: int) -> None:
+        self._sqs.send_message(QueueUrl=self._target, MessageBody=body, DelaySeconds=delay)
 
 
-class Killer:
+class Killer(Fault):
     """Kills a warm process of the function every few seconds."""
 
     def __init__(self, pids: Callable[[], list[int]], every: float, journal: Journal, seed: int) -> None:
-        self._pids, self._every, self._journal, self._random = pids, every, journal, random.Random(seed)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(journal, seed)
+        self._pids, self._every = pids, every
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every * self._random.uniform(0.6, 1.4)):
-            pids = self._pids()
-            if pids:
-                self._journal.kills.append(time.time())
-                try:
-                    os.kill(self._random.choice(pids), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+    def run(self) -> None:
+        while not self.over.wait(self._every * self.random.uniform(0.6, 1.4)):
+            if pids := self._pids():
+                self.journal.kills.append(time.time())
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.random.choice(pids), signal.SIGKILL)
 
 
 class FaultProxy:
@@ -130,7 +129,10 @@ class FaultProxy:
         assert self._process.stdout is not None
         self.endpoint = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait(timeout=10)
 
@@ -141,15 +143,14 @@ class FaultProxy:
 
 def explain(letters: Iterable[tuple[str, str]], journal: Journal, busy: Iterable[float]) -> list[dict[str, Any]]:
     """Each dead letter (message id, body) with its keys and the cause of each of its failed deliveries."""
-    moments = list(busy)
-    explained = []
+    moments, explained = list(busy), []
     for message, body in letters:
-        causes = journal.causes(message, moments)
+        causes = Counter(journal.causes(message, moments))
         explained.append(
             {
                 "uploads": keys_of(body),
-                "deliveries": len(causes),
-                "causes": dict(Counter(causes)),
+                "deliveries": causes.total(),
+                "causes": dict(causes),
                 "explained": bool(causes) and "unexplained" not in causes,
             }
         )

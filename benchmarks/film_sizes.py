@@ -1,6 +1,6 @@
 """How much the function writes for one film: `python -m benchmarks.film_sizes [--films FOLDER] [--bundle FOLDER]`.
 
-Rule: the function itself writes, handler and all, into an S3 that only counts what it is given. Without a folder the
+The function itself writes, handler and all, into an S3 that only counts what it is given. Without a folder the
 films are synthetic, without a bundle the network is tiny and untrained.
 """
 

@@ -1,7 +1,7 @@
 """What the pipeline benchmark uploads, and the record of it: every upload is a file that no other upload is.
 
-Rule: the bytes of each upload version are known by their sha256, so that a result can be held against the very film
-that it claims to be about.
+The sha256 of each upload version is kept, so that a result can be compared with the very film that it claims to be
+about.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import io
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,11 @@ from local_aws.synthetic import film, photograph
 DISTINCT_FILMS = 24
 SIZES = ((1024, 832), (1312, 1008), (896, 896))
 PHOTOGRAPHS, BROKEN = 0.02, 0.02
+BURST, LOOKS_EVERY = 10, 0.1
+"""Files between two looks at the queue, and seconds between two looks while it is full."""
 REPORT_EVERY = 250
 MAX_WAITING = 60
-"""Uploading pauses while so many messages wait: three batches for each of two warm processes."""
+"""Uploading pauses while more messages wait: three batches for each of two warm processes."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ def with_comment(jpeg: bytes, number: int) -> bytes:
 class Uploader:
     """Puts files over HTTP as fast as the queue takes them, and keeps the record."""
 
-    def __init__(self, s3: Any, bucket: str, waiting: Callable[[], int], stop: threading.Event) -> None:
-        self._s3, self._bucket, self._waiting, self._stop = s3, bucket, waiting, stop
+    def __init__(self, s3: Any, bucket: str, waiting: Callable[[], int]) -> None:
+        self._s3, self._bucket, self._waiting = s3, bucket, waiting
         self._lock = threading.Lock()
         self.puts: list[Put] = []
 
@@ -90,23 +93,16 @@ class Uploader:
             self.puts.append(done)
         return done
 
-    def put_all(self, files: Iterator[File], threads: int = 2) -> None:
-        """Upload in batches, pausing while MAX_WAITING messages wait."""
+    def put_all(self, files: Iterable[File], threads: int = 2) -> None:
+        """Upload in bursts, pausing while more than MAX_WAITING messages wait."""
+        files = iter(files)
         with ThreadPoolExecutor(threads) as pool:
-            batch: list[File] = []
-            for file in files:
-                batch.append(file)
-                if len(batch) == 10:
-                    self._pause()
-                    list(pool.map(self.put, batch))
-                    batch = []
-                    if len(self.puts) % REPORT_EVERY == 0:
-                        print(f"{time.strftime('%H:%M:%S')} {len(self.puts)} uploaded", flush=True)
-            list(pool.map(self.put, batch))
-
-    def _pause(self) -> None:
-        while self._waiting() > MAX_WAITING and not self._stop.wait(0.1):
-            pass
+            while burst := list(islice(files, BURST)):
+                while self._waiting() > MAX_WAITING:
+                    time.sleep(LOOKS_EVERY)
+                list(pool.map(self.put, burst))
+                if len(self.puts) % REPORT_EVERY == 0:
+                    print(f"{time.strftime('%H:%M:%S')} {len(self.puts)} uploaded", flush=True)
 
 
 def _jpeg(image: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -56,20 +57,52 @@ def machine() -> dict[str, Any]:
     }
 
 
+def arguments(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of a benchmark's command."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    parser.add_argument("--publish", action="store_true", help=f"also write benchmarks/results/{name}.json")
+    return parser
+
+
 def table(columns: str, rows: list[list[Any]], note: str = "") -> Table:
     """A table of the documents. columns: names between " | "."""
     return {"columns": columns.split(" | "), "rows": rows, "note": note}
 
 
-def record(name: str, payload: dict[str, Any]) -> Path:
-    """Write build/bench/<name>.json: `payload` with the machine and the time (UTC); return its path."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    path = BUILD / f"{name}.json"
+def text(one: Table) -> str:
+    """A table for a terminal."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in (one["columns"], *one["rows"])]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, row, widths)) for row in cells)
+
+
+def compact(value: Any, indent: str = "") -> str:
+    """JSON in which a list or an object that fits on a line takes one."""
+    flat = json.dumps(value)
+    if not isinstance(value, dict | list) or len(indent) + len(flat) <= 110:
+        return flat
+    inner = indent + "  "
+    if isinstance(value, dict):
+        lines = [f"{inner}{json.dumps(name)}: {compact(one, inner)}" for name, one in value.items()]
+    else:
+        lines = [inner + compact(one, inner) for one in value]
+    brackets = "{}" if isinstance(value, dict) else "[]"
+    return f"{brackets[0]}\n" + ",\n".join(lines) + f"\n{indent}{brackets[1]}"
+
+
+def record(name: str, payload: dict[str, Any], publish: bool = False) -> Path:
+    """Print the tables and write build/bench/<name>.json: `payload` with the machine and the time (UTC); publish: write
+    benchmarks/results/<name>.json as well, which the documents quote. Returns the path.
+    """
     document = {
         "benchmark": name,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         **payload,
     }
-    path.write_text(json.dumps(document, indent=2) + "\n")
-    return path
+    for one in payload.get("tables", {}).values():
+        print(f"\n{text(one)}")
+    for folder in (BUILD, RESULTS) if publish else (BUILD,):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(compact(document) + "\n")
+    return BUILD / f"{name}.json"

@@ -1,6 +1,6 @@
 """The models of the pipeline benchmark: a real bundle, a second one that differs, and the pointer that names them.
 
-Rule: both are real `.tflite` files that pass the function's own checks. The second is the first with another trailer
+Both are real `.tflite` files that pass the function's own checks. The second is the first with another trailer
 (LiteRT ignores what follows the flatbuffer), so it has another sha256 and the same answers.
 """
 

@@ -1,6 +1,6 @@
 """A bundle whose network is tiny and untrained, made by the training job's own exporter in seconds.
 
-Rule: it has the signature and the files of a real model and passes the function's self-test, but answers in a few
+It has the signature and the files of a real model and passes the function's self-test, but answers in a few
 milliseconds: the pipeline benchmark measures the pipeline, not VGG16. What it says about films means nothing.
 Run as `python -m benchmarks.untrained FOLDER`: TensorFlow then stays out of the process that measures.
 """

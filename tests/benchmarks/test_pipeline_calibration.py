@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from benchmarks.audit import Result, Version
-from benchmarks.load import File, Put, Uploader
-from benchmarks.pipeline import BURST, Stored, burst_seconds, service
+from benchmarks.load import BURST, File, Put, Uploader
+from benchmarks.local_run import Stored
+from benchmarks.undisturbed import burst_seconds, service
 from local_aws.services.event_source import Delivery
 
 
@@ -17,7 +17,7 @@ def test_the_uploader_looks_at_the_queue_before_each_burst() -> None:
             return {"VersionId": "v"}
 
     looks: list[int] = []
-    uploader = Uploader(S3(), "uploads", lambda: looks.append(len(uploader.puts)) or 0, threading.Event())
+    uploader = Uploader(S3(), "uploads", lambda: looks.append(len(uploader.puts)) or 0)
     uploader.put_all(File(str(number), b"", "film") for number in range(3 * BURST))
     assert looks == [0, BURST, 2 * BURST]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -133,40 +134,46 @@ def test_every_upload_is_another_file_with_the_same_picture(tmp_path: Path) -> N
     assert Image.open(path).tobytes() == Image.open(plain).tobytes()
 
 
+@pytest.fixture(scope="module")
+def local_aws() -> Iterator[LocalAWS]:
+    with LocalAWS() as aws:
+        yield aws
+
+
+Proxied = Callable[[str, float], tuple[Any, FaultProxy]]
+
+
 @pytest.fixture
-def proxied(local_aws: LocalAWS, unique: str, tmp_path: Path) -> Iterator[Any]:
-    """Makes an S3 client behind a proxy that fails a share of its calls."""
-    local_aws.client("s3").create_bucket(Bucket=unique)
-    opened: list[FaultProxy] = []
+def proxied(local_aws: LocalAWS, tmp_path: Path) -> Iterator[Proxied]:
+    """Makes a bucket and an S3 client behind a proxy that fails a share of its calls."""
+    with ExitStack() as opened:
 
-    def make(share: float, attempts: int) -> tuple[Any, FaultProxy]:
-        port = int(local_aws.endpoint.rsplit(":", 1)[1])
-        proxy = FaultProxy(port, share, seed=3, log=tmp_path / "failures.jsonl")
-        opened.append(proxy)
-        config = Config(retries={"mode": "standard", "total_max_attempts": attempts})
-        return local_aws.client("s3", endpoint_url=proxy.endpoint, config=config), proxy
+        def make(bucket: str, share: float) -> tuple[Any, FaultProxy]:
+            local_aws.client("s3").create_bucket(Bucket=bucket)
+            port = int(local_aws.endpoint.rsplit(":", 1)[1])
+            proxy = opened.enter_context(FaultProxy(port, share, seed=3, log=tmp_path / "failures.jsonl"))
+            config = Config(retries={"mode": "standard", "total_max_attempts": 1})
+            return local_aws.client("s3", endpoint_url=proxy.endpoint, config=config), proxy
 
-    yield make
-    for proxy in opened:
-        proxy.close()
+        yield make
 
 
-def test_a_proxy_without_faults_changes_nothing(proxied, unique: str) -> None:
-    s3, _ = proxied(0.0, 1)
-    s3.put_object(Bucket=unique, Key="ä b", Body=b"x" * 300_000, Metadata={"serial": "1"})
-    assert s3.head_object(Bucket=unique, Key="ä b")["Metadata"] == {"serial": "1"}
-    assert s3.get_object(Bucket=unique, Key="ä b")["Body"].read() == b"x" * 300_000
+def test_a_proxy_without_faults_changes_nothing(proxied: Proxied) -> None:
+    s3, _ = proxied("calm", 0.0)
+    s3.put_object(Bucket="calm", Key="ä b", Body=b"x" * 300_000, Metadata={"serial": "1"})
+    assert s3.head_object(Bucket="calm", Key="ä b")["Metadata"] == {"serial": "1"}
+    assert s3.get_object(Bucket="calm", Key="ä b")["Body"].read() == b"x" * 300_000
     with pytest.raises(ClientError, match="404"):
-        s3.head_object(Bucket=unique, Key="nothing")
+        s3.head_object(Bucket="calm", Key="nothing")
 
 
-def test_half_of_the_failed_calls_took_effect_and_all_are_written_down(proxied, local_aws, unique: str) -> None:
-    s3, proxy = proxied(1.0, 1)
+def test_half_of_the_failed_calls_took_effect_and_all_are_written_down(proxied: Proxied, local_aws: LocalAWS) -> None:
+    s3, proxy = proxied("busy", 1.0)
     for number in range(12):
         with pytest.raises(ClientError, match="SlowDown"):
-            s3.put_object(Bucket=unique, Key=f"{number:02d}", Body=b"x")
+            s3.put_object(Bucket="busy", Key=f"{number:02d}", Body=b"x")
     effects = [failure["effect"] for failure in proxy.failures()]
-    listed = local_aws.client("s3").list_objects_v2(Bucket=unique).get("Contents", [])
+    listed = local_aws.client("s3").list_objects_v2(Bucket="busy").get("Contents", [])
     assert len(effects) == 12 and set(effects) == {"before", "after"}
     assert [entry["Key"] for entry in listed] == [f"{n:02d}" for n, effect in enumerate(effects) if effect == "after"]
 
