@@ -11,7 +11,6 @@ share are computed once.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RESULTS, ROOT, record
+from benchmarks.record import RESULTS, ROOT, Table, arguments, record, table
 from cxr.labels import CLASSES
 from cxr.patients import patient_of
 from training_job import scores
@@ -168,51 +167,31 @@ def figures(name: str, bundle: dict[str, Any], metrics: dict[str, Any], predicti
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows for a terminal, with the published figures below."""
-    columns = ("accuracy", "sensitivity", "specificity", "auroc", "ece", "coverage", "accuracy_on_ok")
-    lines = [f"{'run':44}" + "".join(f"{name:>15}" for name in columns)]
-    for row in [*rows, *PUBLISHED]:
-        values = (row.get(name) for name in columns)
-        lines.append(
-            f"{str(row.get('run', row.get('who')))[:43]:44}"
-            + "".join(f"{'':>15}" if value is None else f"{value:>15.4f}" for value in values)
-        )
-    return "\n".join(lines)
-
-
-def documented(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def documented(rows: list[dict[str, Any]]) -> Table:
     """The table of the documents: a row per run, percentages with one decimal."""
-    columns = [
-        "run",
-        "AUROC",
-        "accuracy %",
-        "sensitivity %",
-        "specificity %",
-        "ECE",
-        "answered %",
-        "accuracy on answered %",
-    ]
+
+    def percent(share: float | None) -> float | None:
+        return None if share is None else round(100 * share, 1)
+
     cells = [
         [
             f"{row['run']} ({row['precision']}), weights: {row['weights']}",
             round(row["auroc"], 4),
-            *(round(100 * row[name], 1) for name in ("accuracy", "sensitivity", "specificity")),
+            *(percent(row[name]) for name in ("accuracy", "sensitivity", "specificity")),
             round(row["ece"], 3),
-            round(100 * row["coverage"], 1),
-            None if row["accuracy_on_ok"] is None else round(100 * row["accuracy_on_ok"], 1),
+            percent(row["coverage"]),
+            percent(row["accuracy_on_ok"]),
         ]
         for row in rows
     ]
-    note = "624 test films; intervals and per-film predictions are in benchmarks/results."
-    return {"columns": columns, "rows": cells, "note": note}
+    columns = "run | AUROC | accuracy % | sensitivity % | specificity % | ECE | answered % | accuracy on answered %"
+    return table(columns, cells, "624 test films; intervals and per-film predictions are in benchmarks/results.")
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser = arguments("accuracy", __doc__)
     parser.add_argument("runs", nargs="*", help=f"of: {', '.join(RUNS)} (default: those that are finished)")
     parser.add_argument("--finished", action="store_true", help="only collect runs that are finished; train nothing")
-    parser.add_argument("--publish", action="store_true", help="also write benchmarks/results")
     chosen = parser.parse_args(argv)
     if not DATA.is_dir() or not WEIGHTS.is_file():
         print(f"no real films beside this checkout (expected {DATA.relative_to(ROOT.parent)}): nothing measured")
@@ -229,16 +208,12 @@ def main(argv: list[str]) -> int:
         bundle, metrics = (json.loads((model / file).read_text()) for file in ("bundle.json", "metrics.json"))
         rows.append(figures(name, bundle, metrics, model / "predictions.csv"))
         if chosen.publish:
-            RESULTS.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model / "predictions.csv", RESULTS / f"predictions-{name}.csv")
     if not rows:
         print(f"no run is finished; train one, hours on a CPU: python -m benchmarks.accuracy {next(iter(RUNS))}")
         return 0
-    print(table(rows))
     payload = {"test_split": "official, 624 films", "runs": rows, "seconds": SECONDS, "published": PUBLISHED}
-    path = record("accuracy", {**payload, "tables": {"accuracy": documented(rows)}})
-    if chosen.publish:
-        shutil.copyfile(path, RESULTS / "accuracy.json")
+    record("accuracy", {**payload, "tables": {"accuracy": documented(rows)}}, chosen.publish)
     return 0
 
 

@@ -26,7 +26,7 @@ def assumptions(inference: Mapping[str, Any], kb: Mapping[str, float]) -> list[l
     """Rows of the table, from a result of benchmarks.inference and the kilobytes of benchmarks.film_sizes."""
     deployed, handler = Config(), inference["function"]["threads_1"]["wall_ms"]["handler"]
     start = inference["cold_start"]["function"]["wall_ms"] / 1000
-    s3 = inference["cost"]["assumptions"]["s3_ms_per_film"]
+    s3 = inference["s3_ms_per_film"]
     vnni = ", ".join(f"{seconds * 1000:.0f} ms ({name})" for name, seconds in VNNI_INFER_SECONDS.items())
     receives = f"{deployed.visibility_timeout} s, {deployed.max_receive_count}"
     return [

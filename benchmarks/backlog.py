@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import ROOT, record
+from benchmarks.record import ROOT, arguments, record
 from training_job.memory import peak_mib
 
 KEYS = 100_000
@@ -66,7 +66,7 @@ def work(queue_url: str) -> dict[str, Any]:
     }
 
 
-def run(keys: int) -> Path:
+def run(keys: int, publish: bool) -> Path:
     """Seed the buckets, let the child work, write build/bench/backlog.json."""
     from local_aws.server import LocalAWS
 
@@ -90,27 +90,20 @@ def run(keys: int) -> Path:
         raise RuntimeError(f"{measured['unanswered']} unanswered uploads were found, {expected} were made")
     spent = sum(measured["seconds"].values())
     joined = spent - measured["seconds"]["list"]
-    return record(
-        "backlog",
-        {
-            "keys": keys,
-            **measured,
-            "keys_per_second": round(keys / spent),
-            "keys_per_second_without_listing": round(keys / joined),
-        },
-    )
+    paces = {"keys_per_second": round(keys / spent), "keys_per_second_without_listing": round(keys / joined)}
+    return record("backlog", {"keys": keys, **measured, **paces}, publish)
 
 
 def main(argv: list[str]) -> int:
     """Measure, or (as the child) do the work; prints JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.backlog", description=__doc__)
+    parser = arguments("backlog", __doc__)
     parser.add_argument("--keys", type=int, default=KEYS)
     parser.add_argument("--child", metavar="QUEUE_URL", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.child:
         print(json.dumps(work(options.child)))
     else:
-        print(run(options.keys).read_text())
+        print(run(options.keys, options.publish).read_text())
     return 0
 
 

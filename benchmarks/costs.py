@@ -16,6 +16,7 @@ from infra.config import Config
 
 PRICES = {
     "Lambda, x86, GB-s": 0.0000166667,
+    "Lambda, arm64, GB-s": 0.0000133334,
     "Lambda, million requests": 0.20,
     "S3, million GET": 0.40,
     "S3, million PUT": 5.00,

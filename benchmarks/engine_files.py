@@ -1,17 +1,24 @@
 """The files that the engines are measured on: one network in every engine's format, the films, and the function's
-bundle.
+bundle: `python -m benchmarks.engine_files FOLDER` writes them and prints what they are as JSON.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.engines import FILM, FILMS, FLOAT32, INT8, KERAS, ONNX, ONNX_INT8, available
-from cxr.bundle import Bundle, read_bundle, sha256_of
+from benchmarks.untrained import export, synthetic_films
+from cxr.bundle import read_bundle
+from cxr.dataset import FILM_SUFFIXES
 from cxr.labels import CLASSES
+from cxr.reader import read_film
 
 N_CALIBRATION = 32
 """Films that static int8 takes its ranges from; none of them is compared."""
@@ -19,69 +26,46 @@ FILM_SIZE = (2000, 1500)
 
 
 def write(folder: Path, bundle: Path | None, dataset: Path | None, count: int) -> dict[str, Any]:
-    """Returns what the reader must know about the network and the films."""
+    """What the reader of the figures must know about the network and the films."""
     import keras
 
     import training_job.network  # noqa: F401 - registers the layers that model.keras names
-    from training_job import export
+    from training_job.export import to_tflite
 
-    films, calibration, labels = _synthetic(count) if dataset is None else _real(dataset, count)
-    _write_films(folder, films)
-    served = _random_network() if bundle is None else keras.models.load_model(bundle / "model.keras", compile=False)
+    served = random_network() if bundle is None else keras.models.load_model(bundle / "model.keras", compile=False)
+    side = served.input_shape[1]
+    if dataset is None:
+        films, calibration = np.split(synthetic_films(count + N_CALIBRATION, side), [count])
+    else:
+        films, calibration = real_films(dataset / "test", count, side), real_films(dataset / "train", 32, side)
+    write_films(folder, films)
     compared = keras.Model(served.inputs, served.get_layer("probability").output)
     compared.save(folder / KERAS)
-    (folder / FLOAT32).write_bytes(export.to_tflite(compared, "float32"))
-    (folder / INT8).write_bytes(export.to_tflite(compared, "int8"))
-    _write_bundle(folder / "bundle", served)
-    onnx = available("onnxruntime_int8")
-    if onnx:
-        _write_onnx(folder, compared, calibration)
+    (folder / FLOAT32).write_bytes(to_tflite(compared, "float32"))
+    (folder / INT8).write_bytes(to_tflite(compared, "int8"))
+    export(folder / "bundle", served, "int8", "for the benchmark only")
+    if optional := available("onnxruntime_int8"):
+        write_onnx(folder, compared, calibration)
     return {
         "weights": "random weights" if bundle is None else read_bundle(bundle).weights.get("label", ""),
         "films": "synthetic" if dataset is None else "test split of the given data set",
-        "labels": labels,
-        "optional_engines": onnx,
+        "labels": [number % 2 for number in range(len(films))],
+        "optional_engines": optional,
     }
 
 
-def _synthetic(count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """uint8 [n, 224, 224] films, others for calibration, and the labels of the first."""
-    from local_aws.synthetic import film
-
-    rng = np.random.default_rng(0)
-    labels = [number % 2 for number in range(count + N_CALIBRATION)]
-    films = np.stack([_shrunk(film(CLASSES[label], rng)) for label in labels])
-    return films[:count], films[count:], labels[:count]
-
-
-def _real(dataset: Path, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Test films of both classes in turn, calibration films from train; Kaggle's layout."""
-    from cxr.reader import read_film
-
-    def spread(split: str, label: str, wanted: int) -> list[np.ndarray]:
-        files = sorted(file for file in (dataset / split / label).iterdir() if file.suffix in (".jpeg", ".jpg", ".png"))
-        picked = files[:: max(1, len(files) // wanted)][:wanted]
-        return [read_film(file.read_bytes()).pixels for file in picked]
-
-    normal, sick = (spread("test", label, count // 2) for label in CLASSES)
-    pairs = list(zip(normal, sick, strict=False))
-    films = np.stack([film for pair in pairs for film in pair])
-    half = N_CALIBRATION // 2
-    calibration = spread("train", "NORMAL", half) + spread("train", "PNEUMONIA", half)
-    return films, np.stack(calibration), [0, 1] * len(pairs)
+def real_films(split: Path, count: int, side: int) -> np.ndarray:
+    """uint8 [count, side, side] of both classes in turn, spread over a split's folder."""
+    found = []
+    for label in CLASSES:
+        files = sorted(file for file in (split / label).iterdir() if file.suffix.lower() in FILM_SUFFIXES)
+        picked = files[:: max(1, len(files) // (count // 2))][: count // 2]
+        found.append([read_film(file.read_bytes(), side).pixels for file in picked])
+    return np.stack([film for pair in zip(*found, strict=False) for film in pair])
 
 
-def _shrunk(picture: Any) -> np.ndarray:
-    from cxr.bundle import SIDE
-    from cxr.film import square
-
-    return square(picture.convert("L"), SIDE)
-
-
-def _write_films(folder: Path, films: np.ndarray) -> None:
+def write_films(folder: Path, films: np.ndarray) -> None:
     """The comparison films, and the first of them as a JPEG of camera size: the one that is timed."""
-    from PIL import Image
-
     np.save(folder / FILMS, films)
     large = Image.fromarray(films[0]).resize(FILM_SIZE, Image.Resampling.BICUBIC)
     noise = np.random.default_rng(0).normal(0, 3, FILM_SIZE[::-1])
@@ -89,7 +73,8 @@ def _write_films(folder: Path, films: np.ndarray) -> None:
     Image.fromarray(grainy).save(folder / FILM, quality=92)
 
 
-def _random_network() -> Any:
+def random_network() -> Any:
+    """VGG16 at 224 px with the gap head, served."""
     from training_job import network
     from training_job.heads import HEADS
 
@@ -97,55 +82,21 @@ def _random_network() -> Any:
     return network.served_graph(net, 1.0, np.zeros(512, np.float32), np.eye(512, dtype=np.float32))
 
 
-def _write_bundle(target: Path, served: Any) -> None:
-    """The whole served graph in int8, under limits that let every film pass: what the function is measured with."""
-    from cxr.engine import Engine
-    from training_job import export, package
-
-    target.mkdir()
-    files = {"model.tflite": export.to_tflite(served, "int8")}
-    rng = np.random.default_rng(0)
-    golden = rng.integers(0, 255, (4, 224, 224), dtype=np.uint8)
-    files["golden.npz"] = package.golden(Engine(files["model.tflite"]), golden)
-    for name, data in files.items():
-        (target / name).write_bytes(data)
-    manifest = Bundle(
-        name="benchmark",
-        created_at="2026-01-01T00:00:00Z",
-        files={name: {"sha256": sha256_of(data), "bytes": len(data)} for name, data in files.items()},
-        head="gap",
-        weights={"source": "random"},
-        precision="int8",
-        temperature=1.0,
-        threshold=0.5,
-        conformal={"alpha": 0.05, "quantile": dict.fromkeys(CLASSES)},
-        ood={"limit": 1e9},
-        metrics={},
-        dataset={},
-        code_version="benchmark",
-        versions={},
-        seed=0,
-    )
-    (target / "bundle.json").write_bytes(manifest.to_json())
-    return "random weights in int8"
-
-
-def _write_onnx(folder: Path, model: Any, calibration: np.ndarray) -> None:
+def write_onnx(folder: Path, model: Any, calibration: np.ndarray) -> None:
     """Float ONNX by Keras' own export, then static int8 (activations u8, weights s8 per channel)."""
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model.export(str(folder / ONNX), format="onnx", verbose=False)
-    import onnx
-
     name = onnx.load(str(folder / ONNX), load_external_data=False).graph.input[0].name
 
     class Films(CalibrationDataReader):
         def __init__(self) -> None:
-            self._batches = iter([{name: film.astype(np.float32)[None, ..., None]} for film in calibration])
+            self._films = iter(calibration.astype(np.float32))
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self._batches, None)
+        def get_next(self) -> Any:
+            return next(({name: film[None, ..., None]} for film in self._films), None)
 
     quant_pre_process(str(folder / ONNX), str(folder / "ready.onnx"), skip_symbolic_shape=True)
     quantize_static(
@@ -157,3 +108,17 @@ def _write_onnx(folder: Path, model: Any, calibration: np.ndarray) -> None:
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )
+
+
+def command(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine_files", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--dataset", type=Path)
+    parser.add_argument("--films", type=int, default=24)
+    options = parser.parse_args(argv)
+    print(json.dumps(write(options.folder, options.bundle, options.dataset, options.films)))
+
+
+if __name__ == "__main__":
+    command(sys.argv[1:])

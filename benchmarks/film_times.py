@@ -47,7 +47,7 @@ def servings(inference: Mapping[str, Any]) -> list[Serving]:
     slower = engines["litert_float32"]["infer_ms"] - engines["litert_int8"]["infer_ms"]
     avx2 = {"int8": function["infer"] / 1000, "float16": (function["infer"] + slower) / 1000}
     rest = (function["handler"] - function["infer"]) / 1000
-    s3 = inference["cost"]["assumptions"]["s3_ms_per_film"] / 1000
+    s3 = inference["s3_ms_per_film"] / 1000
     return [
         Serving(f"{chip}, {precision}", seconds, rest, s3)
         for chip, networks in (("AVX-512 VNNI", VNNI_INFER_SECONDS), ("AVX2", avx2))

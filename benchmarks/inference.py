@@ -19,8 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines import ENGINES, FILM, INT8, available, median
-from benchmarks.record import ROOT, record
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.costs import PRICES
+from benchmarks.engines import ENGINES, FILM, INT8, available
+from benchmarks.record import ROOT, arguments, record, table
+from benchmarks.timing import median
+from inference_lambda.config import MB_PER_VCPU
 
 DEFAULT_BUNDLE = ROOT / "build" / "demo" / "bundle"
 GOP_PER_FILM = 30.69
@@ -33,7 +39,6 @@ REQUIRED = {
     "cold_start_of_tensorflow": 0.25,
 }
 """Upper limits; the first holds on chips with int8 dot products (VNNI) only."""
-MARKS = {True: "ok ", False: "NOT", None: "n/a"}
 AHEAD = 0.15
 """An engine that is this much faster than LiteRT is worth a sentence."""
 ADOPTING = {
@@ -42,23 +47,13 @@ ADOPTING = {
     "openvino_int8": "the same ONNX file, 178 MB more in the image, a cold start slower by 0.25 s, "
     "and no wheel for arm64 Lambda",
 }
-PRICE = {
-    "x86_64_per_gb_s": 0.0000166667,
-    "arm64_per_gb_s": 0.0000133334,
-    "per_million_requests": 0.20,
-    "s3_ms_per_film": 60.0,
-    "s3_requests_per_film": {"get": 2, "put": 2},
-    "per_million_get": 0.40,
-    "per_million_put": 5.00,
-    "region": "us-east-1, list prices from memory",
-}
-"""Assumptions of the cost table, in dollars; they are repeated beside it."""
-MB_PER_VCPU = 1769
+S3_MS_PER_FILM = 60.0
+"""HEAD, GET and two PUTs; an assumption."""
 MEMORY_MB = (512, 1024, 1769, 3538)
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__)
+    parser = arguments("inference", __doc__)
     parser.add_argument(
         "--bundle", type=Path, help=f"unpacked bundle with model.keras (default: {DEFAULT_BUNDLE} if there)"
     )
@@ -72,29 +67,28 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="cxr-bench-") as name:
         folder = Path(name)
         say("writing every engine's file of one network")
-        network = worker("prepare", folder, *preparation(options, bundle))
+        network = worker("engine_files", str(folder), *preparation(options, bundle))
         engines = measure_engines(folder, options.rounds, options.runs)
         function = measure_function(folder, options.rounds, options.runs)
         cold = measure_cold_starts(folder, options.rounds)
         sizes = {"litert_int8_mb": round((folder / INT8).stat().st_size / 1e6, 1)}
     peak = int8_peak()
-    payload = {
+    agreed = agreement(engines, network.pop("labels"))
+    for values in engines.values():
+        values.pop("probabilities")
+    payload: dict[str, Any] = {
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "engines": engines,
         "function": function,
         "cold_start": cold,
         "int8_peak": {**peak, **fractions(engines, peak)},
-        "agreement": agreement(engines, network.pop("labels")),
+        "agreement": agreed,
         "network": {**network, **sizes, "bundle": bundle is not None, "gop_per_film": GOP_PER_FILM},
         "required": judged(engines, function, cold, peak["instruction"]),
         "ahead_of_litert": ahead(engines),
-        "cost": {"assumptions": PRICE, "rows": costs(function)},
+        "s3_ms_per_film": S3_MS_PER_FILM,
     }
-    for values in engines.values():
-        values.pop("probabilities", None)
-    payload["tables"] = tables(payload)
-    print(summary(payload))
-    print(record("inference", payload))
+    print(record("inference", {**payload, "tables": tables(payload)}, options.publish))
     return 0
 
 
@@ -107,12 +101,12 @@ def preparation(options: argparse.Namespace, bundle: Path | None) -> list[str]:
     return [text for name, value in given.items() if value is not None for text in (name, str(value))]
 
 
-def worker(task: str, folder: Path, *arguments: str) -> dict[str, Any]:
+def worker(module: str, *given: str) -> dict[str, Any]:
     """What one process measured. Raises RuntimeError with its last words if it failed."""
-    command = [sys.executable, "-m", "benchmarks.engines", task, str(folder), *arguments]
+    command = [sys.executable, "-m", f"benchmarks.{module}", *given]
     done = subprocess.run(command, cwd=ROOT, env=single_threaded(), capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{task} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{module} {' '.join(given)} ended with {done.returncode}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -122,14 +116,12 @@ def single_threaded() -> dict[str, str]:
 
 
 def measure_engines(folder: Path, rounds: int, runs: int) -> dict[str, dict[str, Any]]:
-    """name -> medians (ms) over all rounds, peak memory, probabilities of the comparison films; None if not
-    installed.
-    """
+    """name -> medians (ms) over all rounds, peak memory, probabilities of the comparison films."""
     collected: dict[str, list[dict[str, Any]]] = {name: [] for name in ENGINES if available(name)}
     for number in range(rounds):
         for name, turns in collected.items():
             say(f"round {number + 1} of {rounds}: {name}")
-            turns.append(worker(name, folder, "--runs", str(runs)))
+            turns.append(worker("engines", name, str(folder), "--runs", str(runs)))
     return {name: merged(turns) for name, turns in collected.items()}
 
 
@@ -152,7 +144,8 @@ def measure_function(folder: Path, rounds: int, runs: int) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     for threads in (1, 2):
         say(f"the function with {threads} thread{'s' * (threads > 1)}")
-        turns = [worker("function", folder, "--threads", str(threads), "--runs", str(runs)) for _ in range(rounds)]
+        given = (str(folder), "--threads", str(threads), "--runs", str(runs))
+        turns = [worker("function", *given) for _ in range(rounds)]
         answer[f"threads_{threads}"] = {
             "wall_ms": {step: median(pooled(turns, step, "wall_ms")) for step in turns[0]["steps"]},
             "cpu_ms": {step: median(pooled(turns, step, "cpu_ms")) for step in turns[0]["steps"]},
@@ -169,7 +162,7 @@ def pooled(turns: list[dict[str, Any]], step: str, kind: str) -> list[float]:
 def measure_cold_starts(folder: Path, rounds: int) -> dict[str, Any]:
     """Process start to first verdict, model on disk, ms of wall and CPU; the golden self-test is part of ours."""
     ours = [sys.executable, "-m", "inference_lambda.classify", str(folder / FILM), "--bundle", str(folder / "bundle")]
-    theirs = [sys.executable, "-m", "benchmarks.engines", "first_verdict", str(folder)]
+    theirs = [sys.executable, "-m", "benchmarks.engines", "first_answer", str(folder)]
     times: dict[str, list[tuple[float, float]]] = {"function": [], "tensorflow": []}
     for number in range(rounds + 1):
         for name, command in (("function", ours), ("tensorflow", theirs)):
@@ -224,22 +217,14 @@ def agreement(engines: dict[str, dict[str, Any]], labels: list[int]) -> dict[str
     reference = engines["keras_predict"]["probabilities"]
     said = {}
     for name, values in engines.items():
-        pairs = list(zip(values["probabilities"], reference, strict=True))
+        ours, theirs = np.array(values["probabilities"]), np.array(reference)
         said[name] = {
-            "max_abs": round(max(abs(ours - theirs) for ours, theirs in pairs), 5),
-            "labels_differ": sum((ours >= 0.5) != (theirs >= 0.5) for ours, theirs in pairs),
-            "auroc": auroc(values["probabilities"], labels),
-            "n": len(pairs),
+            "max_abs": round(float(np.abs(ours - theirs).max()), 5),
+            "labels_differ": int(((ours >= 0.5) != (theirs >= 0.5)).sum()),
+            "auroc": round(float(roc_auc_score(labels, ours)), 4),
+            "n": len(labels),
         }
     return said
-
-
-def auroc(probabilities: list[float], labels: list[int]) -> float:
-    """Share of (sick, healthy) pairs in the right order; ties count half."""
-    sick = [value for value, label in zip(probabilities, labels, strict=True) if label]
-    healthy = [value for value, label in zip(probabilities, labels, strict=True) if not label]
-    won = sum((one > other) + 0.5 * (one == other) for one in sick for other in healthy)
-    return round(won / (len(sick) * len(healthy)), 4)
 
 
 def judged(
@@ -275,36 +260,18 @@ def ahead(engines: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def costs(function: dict[str, Any]) -> list[dict[str, Any]]:
-    """Dollars per million films: measured handler time plus assumed S3 time, by memory size and architecture."""
+def costs(function: dict[str, Any]) -> list[list[Any]]:
+    """Rows of the table: dollars per million films, by memory size."""
     one, two = (function[f"threads_{threads}"]["wall_ms"]["handler"] for threads in (1, 2))
-    per_film = PRICE["s3_requests_per_film"]
-    s3 = per_film["get"] * PRICE["per_million_get"] + per_film["put"] * PRICE["per_million_put"]
+    s3, requests = 2 * PRICES["S3, million GET"] + 2 * PRICES["S3, million PUT"], PRICES["Lambda, million requests"]
     rows = []
     for memory in MEMORY_MB:
         handler = two if memory >= 2 * MB_PER_VCPU else one * max(1.0, MB_PER_VCPU / memory)
-        milliseconds = handler + PRICE["s3_ms_per_film"]
-        row: dict[str, Any] = {"memory_mb": memory, "ms_per_film": round(milliseconds)}
-        for architecture in ("x86_64", "arm64"):
-            compute = milliseconds / 1000 * memory / 1024 * PRICE[f"{architecture}_per_gb_s"] * 1e6
-            row[f"{architecture}_dollars"] = round(compute + PRICE["per_million_requests"], 2)
-        rows.append(
-            {**row, "s3_requests_dollars": round(s3, 2), "arm64_is": "the x86 time at arm64's price, not measured"}
-        )
+        milliseconds = handler + S3_MS_PER_FILM
+        gb_seconds = milliseconds / 1000 * memory / 1024 * 1e6
+        compute = (gb_seconds * PRICES[f"Lambda, {architecture}, GB-s"] for architecture in ("x86", "arm64"))
+        rows.append([memory, round(milliseconds), *(round(dollars + requests, 2) for dollars in compute), round(s3, 2)])
     return rows
-
-
-def summary(payload: dict[str, Any]) -> str:
-    lines = [f"{'engine':18} {'ms':>8} {'CPU ms':>8} {'RSS MB':>8}"]
-    for name, values in payload["engines"].items():
-        lines.append(f"{name:18} {values['infer_ms']:8.1f} {values['cpu_ms']:8.1f} {values['peak_rss_mb']:8.0f}")
-    steps = payload["function"]["threads_1"]["wall_ms"]
-    lines.append("function: " + ", ".join(f"{step} {value:.1f} ms" for step, value in steps.items()))
-    cold = payload["cold_start"]
-    lines.append("cold start: " + ", ".join(f"{name} {values['wall_ms']:.0f} ms" for name, values in cold.items()))
-    for name, check in payload["required"].items():
-        lines.append(f"{MARKS[check['met']]} {name}: {check['value']} (limit {check['limit']})")
-    return "\n".join(lines)
 
 
 def tables(payload: dict[str, Any]) -> dict[str, Any]:
@@ -317,24 +284,20 @@ def tables(payload: dict[str, Any]) -> dict[str, Any]:
     checks = [
         [name, check["value"], check["limit"], words[check["met"]]] for name, check in payload["required"].items()
     ]
-    dollars = [
-        [row[name] for name in ("memory_mb", "ms_per_film", "x86_64_dollars", "arm64_dollars", "s3_requests_dollars")]
-        for row in payload["cost"]["rows"]
-    ]
     load = f"Load average of the machine during the run: {payload['load_average'][0]}."
     return {
-        "inference": {
-            "columns": ["engine, one thread", "ms", "CPU ms", "peak RSS MB", "runs"],
-            "rows": engines,
-            "note": f"Medians of one film, turns taken in one run. {load}",
-        },
-        "inference_limits": {"columns": ["ratio or size", "measured", "at most", "met"], "rows": checks, "note": load},
-        "inference_cost": {
-            "columns": ["memory MB", "ms a film", "x86-64 $", "arm64 $", "S3 requests $"],
-            "rows": dollars,
-            "note": "Per million films: the measured handler plus an assumed 60 ms of S3; us-east-1 list prices from "
-            "memory; arm64 is the x86 time at arm64's price, not measured.",
-        },
+        "inference": table(
+            "engine, one thread | ms | CPU ms | peak RSS MB | runs",
+            engines,
+            f"Medians of one film, turns taken in one run. {load}",
+        ),
+        "inference_limits": table("ratio or size | measured | at most | met", checks, load),
+        "inference_cost": table(
+            "memory MB | ms a film | x86-64 $ | arm64 $ | S3 requests $",
+            costs(payload["function"]),
+            f"Per million films: the measured handler plus an assumed {S3_MS_PER_FILM:.0f} ms of S3; us-east-1 list "
+            "prices from memory; arm64 is the x86 time at arm64's price, not measured.",
+        ),
     }
 
 

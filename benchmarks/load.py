@@ -58,8 +58,8 @@ class Files:
     def __init__(self, seed: int, distinct: int = DISTINCT_FILMS) -> None:
         rng = np.random.default_rng(seed)
         self._random = random.Random(seed)
-        self._films = [_jpeg(film(CLASSES[n % 2], rng, size=SIZES[n % len(SIZES)])) for n in range(distinct)]
-        self._photographs = [_jpeg(photograph(rng)) for _ in range(4)]
+        self._films = [jpeg(film(CLASSES[n % 2], rng, size=SIZES[n % len(SIZES)])) for n in range(distinct)]
+        self._photographs = [jpeg(photograph(rng)) for _ in range(4)]
 
     def make(self, key: str, number: int) -> File:
         draw = self._random.random()
@@ -105,7 +105,8 @@ class Uploader:
                     print(f"{time.strftime('%H:%M:%S')} {len(self.puts)} uploaded", flush=True)
 
 
-def _jpeg(image: Any) -> bytes:
+def jpeg(image: Any) -> bytes:
+    """A picture as a camera's file."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The models of the pipeline benchmark: a real bundle, a second one that differs, and the pointer that names them.
+"""The models that the benchmarks serve: a real bundle, a second one that differs, and the pointer that names them.
 
 Both are real `.tflite` files that pass the function's own checks. The second is the first with another trailer
 (LiteRT ignores what follows the flatbuffer), so it has another sha256 and the same answers.
@@ -6,20 +6,18 @@ Both are real `.tflite` files that pass the function's own checks. The second is
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.record import BUILD, ROOT
 from cxr.bundle import MANIFEST, Bundle, read_bundle, sha256_of
+from cxr.pointer import KEY, Move, Pointer, Release, promoted
 
 SERVED = ("model.tflite", "golden.npz")
-POINTER = "models/current.json"
 
 
 @dataclass(frozen=True)
@@ -61,50 +59,46 @@ def another(model: Model, name: str) -> Model:
     return Model(bundle, {**model.files, "model.tflite": data})
 
 
+def key(model: Model, name: str) -> str:
+    """Where a file of a model lies in the models bucket."""
+    return f"models/{model.bundle.name}/{name}"
+
+
+def published(model: Model) -> dict[str, bytes]:
+    """Every object of a published model, by key."""
+    return {key(model, name): data for name, data in {**model.files, MANIFEST: model.bundle.to_json()}.items()}
+
+
+def release(model: Model, bucket: str) -> Release:
+    """What the pointer says of a published model that is not promoted yet."""
+    digest = sha256_of(model.bundle.to_json())
+    return Release(model.bundle.name, bucket, key(model, MANIFEST), None, digest, package_arn=None)
+
+
 class Releases:
     """The models bucket of a local AWS: publishes bundles, damages one, and moves the pointer."""
 
     def __init__(self, s3: Any, bucket: str) -> None:
         self._s3, self._bucket = s3, bucket
-        self._current: dict[str, Any] | None = None
+        self._current: Pointer | None = None
 
     def publish(self, model: Model) -> None:
         """Put a bundle's files beside its manifest."""
-        for name, data in model.files.items():
-            self._s3.put_object(Bucket=self._bucket, Key=self._key(model, name), Body=data)
-        self._s3.put_object(Bucket=self._bucket, Key=self._key(model, MANIFEST), Body=model.bundle.to_json())
+        for name, data in published(model).items():
+            self._put(name, data)
 
     def damage(self, model: Model) -> None:
         """Change one byte in the middle of the published model file."""
         data = bytearray(model.files["model.tflite"])
         data[len(data) // 2] ^= 0xFF
-        self._s3.put_object(Bucket=self._bucket, Key=self._key(model, "model.tflite"), Body=bytes(data))
+        self._put(key(model, "model.tflite"), bytes(data))
 
     def promote(self, model: Model) -> int:
-        """Make `model` the current one under the next serial; the new serial."""
-        before = self._current
-        serial = 1 if before is None else before["serial"] + 1
-        named = ("serial", "version", "bundle", "model_package_arn")
-        document = {
-            "schema_version": 1,
-            "serial": serial,
-            "version": str(serial),
-            "bundle": {
-                "bucket": self._bucket,
-                "key": self._key(model, MANIFEST),
-                "version_id": None,
-                "sha256": sha256_of(model.bundle.to_json()),
-            },
-            "model_package_arn": f"arn:aws:sagemaker:us-east-1:123456789012:model-package/cxr-pneumonia/{serial}",
-            "actor": "benchmarks.pipeline",
-            "reason": "benchmark",
-            "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "previous": {name: before[name] for name in named} if before else None,
-        }
-        self._s3.put_object(Bucket=self._bucket, Key=POINTER, Body=json.dumps(document).encode())
-        self._current = document
-        return serial
+        """Make `model` the current one; the new serial."""
+        move = Move("benchmarks.pipeline", "benchmark")
+        self._current = promoted(release(model, self._bucket), self._current, 0, move)
+        self._put(KEY, self._current.to_bytes())
+        return self._current.current.serial
 
-    @staticmethod
-    def _key(model: Model, name: str) -> str:
-        return f"models/{model.bundle.name}/{name}"
+    def _put(self, name: str, data: bytes) -> None:
+        self._s3.put_object(Bucket=self._bucket, Key=name, Body=data)

@@ -8,10 +8,8 @@ the test split.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,7 +18,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.accuracy import DATA, RUNS, WORK
-from benchmarks.record import RESULTS, ROOT, record
+from benchmarks.record import ROOT, Table, arguments, record, table
 from cxr.engine import Engine
 from training_job import augment
 from training_job.dataset import Dataset, Films, read_dataset
@@ -60,9 +58,8 @@ def measure(name: str, tune: Films, varied: np.ndarray) -> dict[str, Any]:
     return row
 
 
-def documented(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def documented(rows: list[dict[str, Any]]) -> Table:
     """The table of the documents."""
-    columns = ["run", "AUROC", "AUROC varied", "sensitivity varied %", "specificity varied %"]
     cells = [
         [
             row["run"],
@@ -76,13 +73,13 @@ def documented(rows: list[dict[str, Any]]) -> dict[str, Any]:
         f"up to {STRONG.rotate_degrees:.0f} degrees, {STRONG.shift:.0%} of the side, zoom {STRONG.zoom:.0%}, contrast "
         f"{STRONG.contrast:.0%}, brightness {STRONG.brightness:.0%}, gamma e^{STRONG.gamma}"
     )
-    return {"columns": columns, "rows": cells, "note": f"{rows[0]['n']} tune films; varied by {reach}."}
+    columns = "run | AUROC | AUROC varied | sensitivity varied % | specificity varied %"
+    return table(columns, cells, f"{rows[0]['n']} tune films; varied by {reach}.")
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness", description=__doc__)
+    parser = arguments("robustness", __doc__)
     parser.add_argument("runs", nargs="*", help=f"of: {', '.join(RUNS)} (default: those that are finished)")
-    parser.add_argument("--publish", action="store_true", help="also write benchmarks/results")
     chosen = parser.parse_args(argv)
     finished = [name for name in chosen.runs or RUNS if (WORK / name / "model" / "bundle.json").is_file()]
     if not DATA.is_dir() or not finished:
@@ -92,13 +89,7 @@ def main(argv: list[str]) -> int:
     tune = dataset.bucket("tune")
     varied = np.stack(list(augment.augmented(tune.pixels, STRONG, SEED, 1)))
     rows = [measure(name, tune, varied) for name in finished]
-    for row in rows:
-        print(
-            f"{row['run']:20} AUROC {row['as they are']['auroc']:.4f}, varied {row['varied']['auroc']:.4f}", flush=True
-        )
-    path = record("robustness", {"runs": rows, "tables": {"robustness": documented(rows)}})
-    if chosen.publish:
-        shutil.copyfile(path, RESULTS / "robustness.json")
+    record("robustness", {"runs": rows, "tables": {"robustness": documented(rows)}}, chosen.publish)
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.record import RESULTS, ROOT, machine, record
+from benchmarks.record import ROOT, Table, arguments, machine, record, table
 
 FILMS = 5216
 """Films of the Kermany train folder: what the costs are scaled to."""
@@ -177,7 +176,7 @@ def judged(result: dict[str, Any], simd: list[str]) -> dict[str, dict[str, Any]]
     return found
 
 
-def documented(result: dict[str, Any]) -> dict[str, Any]:
+def documented(result: dict[str, Any]) -> Table:
     """The table of the documents."""
     words = {True: "yes", False: "no", None: "chip without VNNI"}
     rows = [
@@ -193,14 +192,13 @@ def documented(result: dict[str, Any]) -> dict[str, Any]:
         f"Ten epochs over {FILMS} films, feature pass included, against fit() through the frozen base, extrapolated "
         f"from one epoch of {result['sample']} films, medians of {ROUNDS} turns; load {max(result['load']):.1f}."
     )
-    return {"columns": ["figure", "measured", "wanted", "met"], "rows": rows, "note": note}
+    return table("figure | measured | wanted | met", rows, note)
 
 
 def main(argv: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser = arguments("training", __doc__)
     parser.add_argument("--sample", type=int, default=SAMPLE, help=f"films per measurement (default {SAMPLE})")
-    parser.add_argument("--publish", action="store_true", help="also write benchmarks/results/training.json")
     parser.add_argument(MEMORY_CHILD, action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
     if chosen.memory_child:
@@ -212,10 +210,7 @@ def main(argv: list[str]) -> int:
     result["required"] = judged(result, machine()["simd"])
     for name, value in result.items():
         print(f"{name:44} {json.dumps(value)}")
-    path = record("training", {**result, "tables": {"training": documented(result)}})
-    if chosen.publish:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, RESULTS / "training.json")
+    record("training", {**result, "tables": {"training": documented(result)}}, chosen.publish)
     return 0
 
 

@@ -7,35 +7,30 @@ Run as `python -m benchmarks.untrained FOLDER`: TensorFlow then stays out of the
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cxr.bundle import SIDE
+from benchmarks.load import jpeg
+from cxr.bundle import SIDE, input_of
 from cxr.engine import Engine
 from cxr.labels import CLASSES
 from cxr.reader import read_film
 from local_aws.synthetic import film
 
 FILMS, SEED = 12, 0
-FILES = ("model.tflite", "golden.npz")
 
 
-def synthetic_films(count: int) -> np.ndarray:
-    """uint8 [count, 224, 224], read as the function reads an upload."""
-    rng, pixels = np.random.default_rng(SEED), []
-    for number in range(count):
-        buffer = io.BytesIO()
-        film(CLASSES[number % 2], rng).save(buffer, "JPEG", quality=90)
-        pixels.append(read_film(buffer.getvalue()).pixels)
-    return np.stack(pixels)
+def synthetic_films(count: int, side: int = SIDE) -> np.ndarray:
+    """uint8 [count, side, side] of both classes in turn, read as the function reads an upload."""
+    rng = np.random.default_rng(SEED)
+    return np.stack([read_film(jpeg(film(CLASSES[n % 2], rng)), side).pixels for n in range(count)])
 
 
 def tiny_network() -> Any:
-    """film [1,224,224,1] in 0..255 -> probability [1,1], heatmap [1,14,14], ood_distance [1,1]; random weights."""
+    """film [1, side, side, 1] in 0..255 -> probability [1,1], heatmap [1,14,14], ood_distance [1,1]; random weights."""
     import keras
     from keras import layers, ops
 
@@ -53,25 +48,28 @@ def tiny_network() -> Any:
     return keras.Model(inputs, outputs)
 
 
-def export(folder: Path) -> None:
-    """Write model.tflite, golden.npz and bundle.json into `folder`."""
+def export(folder: Path, network: Any, precision: str, label: str) -> None:
+    """Write model.tflite, golden.npz and bundle.json of a served graph into `folder`; its limits are taken from a few
+    synthetic films, of which none is out of distribution.
+    """
     from training_job import files, package
     from training_job.export import to_tflite
 
-    pixels = synthetic_films(FILMS)
-    model = to_tflite(tiny_network(), "float32")
+    model = to_tflite(network, precision)
     engine = Engine(model)
+    pixels = synthetic_films(FILMS, engine.side)
     answers = [engine.run(one) for one in pixels]
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / "model.tflite", model)
     files.write(folder / "golden.npz", package.golden(engine, pixels))
     bundle = package.manifest(
         folder,
-        FILES,
+        ("model.tflite", "golden.npz"),
         name="untrained",
         head="gap",
-        weights={"source": "random", "label": "tiny untrained network: for the pipeline only", "sha256": None},
-        precision="float32",
+        weights={"source": "random", "label": label, "sha256": None},
+        precision=precision,
+        input=input_of(engine.side),
         temperature=1.0,
         threshold=float(np.median([answer.probability for answer in answers])),
         conformal={"alpha": 0.05, "quantile": dict.fromkeys(CLASSES, 0.5), "n": dict.fromkeys(CLASSES, FILMS // 2)},
@@ -84,4 +82,4 @@ def export(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    export(Path(sys.argv[1]))
+    export(Path(sys.argv[1]), tiny_network(), "float32", "tiny untrained network: for the pipeline only")
