@@ -39,14 +39,6 @@ REQUIRED = {
     "cold_start_of_tensorflow": 0.25,
 }
 """Upper limits; the first holds on chips with int8 dot products (VNNI) only."""
-AHEAD = 0.15
-"""An engine that is this much faster than LiteRT is worth a sentence."""
-ADOPTING = {
-    "onnxruntime_int8": "a second model file, its own export (tf2onnx) and calibration films, its int8 being static; "
-    "63 MB more in the image; threads that spin unless told not to; LiteRT's file stays for phones and edge boxes",
-    "openvino_int8": "the same ONNX file, 178 MB more in the image, a cold start slower by 0.25 s, "
-    "and no wheel for arm64 Lambda",
-}
 S3_MS_PER_FILM = 60.0
 """HEAD, GET and two PUTs; an assumption."""
 MEMORY_MB = (512, 1024, 1769, 3538)
@@ -85,7 +77,6 @@ def main(argv: list[str]) -> int:
         "agreement": agreed,
         "network": {**network, **sizes, "bundle": bundle is not None, "gop_per_film": GOP_PER_FILM},
         "required": judged(engines, function, cold, peak["instruction"]),
-        "ahead_of_litert": ahead(engines),
         "s3_ms_per_film": S3_MS_PER_FILM,
     }
     print(record("inference", {**payload, "tables": tables(payload)}, options.publish))
@@ -248,15 +239,6 @@ def judged(
             "met": None if name in lacking else value <= REQUIRED[name],
         }
         for name, value in values.items()
-    }
-
-
-def ahead(engines: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Engines at least AHEAD faster than LiteRT int8: their time as a share of its, and what adopting one costs."""
-    ours = engines["litert_int8"]["infer_ms"]
-    shares = {name: round(engines[name]["infer_ms"] / ours, 3) for name in ADOPTING if name in engines}
-    return {
-        name: {"of_litert": share, "adopting": ADOPTING[name]} for name, share in shares.items() if share <= 1 - AHEAD
     }
 
 

@@ -18,6 +18,8 @@ from cxr.bundle import MANIFEST, Bundle, read_bundle, sha256_of
 from cxr.pointer import KEY, Move, Pointer, Release, promoted
 
 SERVED = ("model.tflite", "golden.npz")
+MAKERS = ("cxr/*.py", "training_job/*.py", "benchmarks/untrained.py")
+"""The code that the untrained bundle is made by."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,12 @@ class Model:
 
 
 def find_bundle(wanted: Path | None) -> Path:
-    """The folder `wanted`, else a tiny untrained one that is made once and kept under build/bench."""
+    """The folder `wanted`, else a tiny untrained one that is kept under build/bench until its makers change."""
     if wanted is not None:
         return wanted
     folder = BUILD / "untrained"
-    if not (folder / MANIFEST).is_file():
+    made, makers = folder / MANIFEST, (path for part in MAKERS for path in ROOT.glob(part))
+    if not made.is_file() or made.stat().st_mtime < max(path.stat().st_mtime for path in makers):
         print("exporting a tiny untrained model (kept for the next time) ...", flush=True)
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
         subprocess.run(

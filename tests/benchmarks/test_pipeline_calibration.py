@@ -17,7 +17,12 @@ def test_the_uploader_looks_at_the_queue_before_each_burst() -> None:
             return {"VersionId": "v"}
 
     looks: list[int] = []
-    uploader = Uploader(S3(), "uploads", lambda: looks.append(len(uploader.puts)) or 0)
+
+    def waiting() -> int:
+        looks.append(len(uploader.puts))
+        return 0
+
+    uploader = Uploader(S3(), "uploads", waiting)
     uploader.put_all(File(str(number), b"", "film") for number in range(3 * BURST))
     assert looks == [0, BURST, 2 * BURST]
 
