@@ -1,6 +1,10 @@
 # Everything a user types. `make help` lists the targets.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+VERSIONS := 3.13 3.12 3.11
+# The newest supported Python on PATH that can make an environment, or uv's own. PYTHON= names another.
+PYTHON ?= $(or $(firstword $(foreach v,$(VERSIONS),$(shell python$(v) -c 'import ensurepip, venv' 2>/dev/null && echo python$(v)))),$(shell \
+  uv python find --quiet --managed-python '>=3.11,<3.14' 2>/dev/null || \
+  { uv python install --quiet $(firstword $(VERSIONS)) && uv python find --managed-python $(firstword $(VERSIONS)); } 2>/dev/null))
 PYTHON312 ?= 3.12
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,11 +24,13 @@ FUZZ_SECONDS ?= 600
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+# An environment that is there keeps its Python: remove .venv to change it.
 $(READY): requirements.txt
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on PATH; install Python 3.11 or pass PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(UV_LOCK) | $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r /dev/stdin
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.txt
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 with venv on PATH, and no uv;" \
+	  "install one (Debian and Ubuntu: python3.12 python3.12-venv), or uv, or pass PYTHON=/path/to/python"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(UV_LOCK) | $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r /dev/stdin
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.txt
 	@touch $@
 
 install: $(READY) ## create .venv from the locked requirements.txt
@@ -70,15 +76,18 @@ fuzz: $(READY) ## mutate films and look for crashes (FUZZ_SECONDS=, default 600)
 audit: $(READY) ## look the lock up in the vulnerability database (needs the network)
 	$(BIN)/pip-audit --requirement requirements.txt --requirement benchmarks/requirements.txt --require-hashes --disable-pip
 
-lock: $(READY) ## compile the four locks from their inputs
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --constraint requirements.txt \
-	  benchmarks/requirements.in -o benchmarks/requirements.txt
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header
+lock: $(READY) ## compile the four locks from their inputs (needs the network)
+	$(COMPILE) --universal --python-version 3.11 requirements.in -o requirements.txt
+	$(COMPILE) --universal --python-version 3.11 --constraint requirements.txt benchmarks/requirements.in -o benchmarks/requirements.txt
 	for part in inference_lambda training_job; do \
-	  $(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-header \
+	  $(COMPILE) --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
 	    --constraint requirements.txt $$part/requirements.in -o $$part/requirements.txt || exit 1; done
+
+lock-check: $(READY) ## resolve the lock for each platform and Python that it promises (needs the network)
+	$(BIN)/python -m pytest -m network tests/test_locks.py
 
 clean: ## remove what runs have written (build/, .airflow/)
 	rm -rf build .airflow
 
-.PHONY: help install demo test test-dags test-others test-browser test-images airflow up bench lint fuzz audit lock clean
+.PHONY: help install demo test test-dags test-others test-browser test-images airflow up bench lint fuzz audit lock lock-check clean

@@ -142,7 +142,7 @@ def training_base(region: str) -> str:
     except ValueError as error:
         raise Fault(
             f"AWS's SDK knows no TensorFlow {TENSORFLOW} training container for the region {region!r}; correct "
-            "`region`, or, if the region is new, update the package `sagemaker`"
+            "`region`, or, if the region is new, update the package `sagemaker-core`"
         ) from error
 
 

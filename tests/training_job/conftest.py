@@ -124,6 +124,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Tra
     encoded = {name: json.dumps(value) for name, value in {**ours, **phases, **platform}.items()}
     make_base(base, tiny_dataset, **encoded)
     toolkit = Path(sys.executable).with_name("train")
+    if not toolkit.exists():
+        pytest.skip("the sagemaker-training toolkit is for Linux alone")
     done = subprocess.run([str(toolkit)], env=environment(base), cwd=base, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return Trained(base, done.stdout + done.stderr)
