@@ -87,7 +87,7 @@ def _blocks(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _borders(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The film smaller on a black ground, off centre: a collimator's edge, or a plate that is not filled."""
     side = len(film)
-    width, height = (int(round(side * part)) for part in rng.uniform(0.82, 0.98, 2))
+    width, height = (round(float(side * part)) for part in rng.uniform(0.82, 0.98, 2))
     left, top = int(rng.integers(0, side - width + 1)), int(rng.integers(0, side - height + 1))
     ground = Image.new("L", (side, side))
     ground.paste(Image.fromarray(film).resize((width, height), Image.Resampling.BILINEAR), (left, top))
