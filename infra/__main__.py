@@ -17,6 +17,7 @@ from infra.config import Config
 from infra.errors import Fault, remedy
 from infra.session import client, endpoint, is_local, open_session
 from infra.settings import airflow_settings
+from infra.terminal import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,33 +33,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         options.run(config, options)
     except Fault as fault:
-        print(f"{options.command}: {fault}", file=sys.stderr)
+        say(f"{options.command}: {fault}", sys.stderr)
         return 1
     except (ConnectionError, HTTPClientError) as error:
         where = endpoint(config) or "AWS"
         check = "start it with `python -m local_aws up`" if is_local(config) else "check the network and the region"
-        print(f"{options.command}: {where} does not answer: {error}; {check}", file=sys.stderr)
+        say(f"{options.command}: {where} does not answer: {error}; {check}", sys.stderr)
         return 1
     except (ClientError, BotoCoreError) as error:
         where = endpoint(config) or "AWS"
-        print(f"{options.command}: {where} answers: {error}. {remedy(error)}", file=sys.stderr)
+        say(f"{options.command}: {where} answers: {error}. {remedy(error)}", sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{options.command}: interrupted; the command can be run again", file=sys.stderr)
+        say(f"{options.command}: interrupted; the command can be run again", sys.stderr)
         return 130
     return 0
 
 
 def _plan(config: Config, options: argparse.Namespace) -> None:
-    print(plan.text(config))
+    say(plan.text(config))
 
 
 def _config(config: Config, options: argparse.Namespace) -> None:
     if options.output is None:
-        print(settings.as_toml(config), end="")
+        say(settings.as_toml(config), end="")
     else:
         settings.write(config, options.output)
-        print(f"{options.output} holds every setting with its default and bounds; keep what you change")
+        say(f"{options.output} holds every setting with its default and bounds; keep what you change")
 
 
 def _deploy(config: Config, options: argparse.Namespace) -> None:
@@ -66,28 +67,29 @@ def _deploy(config: Config, options: argparse.Namespace) -> None:
     stacks.check_concurrency(session, config)
     outputs = stacks.deploy_base(session, config) if options.base else stacks.deploy(session, config)
     for name, value in sorted(outputs.items()):
-        print(f"  {name:28} {value}")
+        say(f"  {name:28} {value}")
     if deaf := operate.why_nobody_hears(operate.subscribers(session, config, outputs["AlarmTopicArn"])):
-        print(f"WARNING: {deaf}", file=sys.stderr)
+        say(f"WARNING: {deaf}", sys.stderr)
 
 
 def _images(config: Config, options: argparse.Namespace) -> None:
     if options.dry_run:
-        print(image_script.text(config, refresh=options.refresh))
+        say(image_script.text(config, refresh=options.refresh))
         return
     docker = images.Docker()
     session = open_session(config)
-    addresses = images.bases(session.region_name)  # an unknown region is refused before the first call
+    # An unknown region is refused before the first call.
+    bases = images.Bases(images.bases(session.region_name), refresh=options.refresh)
     base = stacks.base_outputs(session, config)
     repositories = {image.kind: base[f"{image.kind}RepositoryUri"] for image in images.IMAGES}
-    pushed = images.build_and_push(session, config, repositories, addresses, docker, refresh=options.refresh)
+    pushed = images.build_and_push(session, config, repositories, bases, docker)
     for kind, uri in pushed.items():
-        print(f"{kind.lower():10} {uri}")
-    print(f"The base images' digests are recorded in {images.LOCK}. Next: python -m infra deploy")
+        say(f"{kind.lower():10} {uri}")
+    say(f"The base images' digests are recorded in {images.LOCK}. Next: python -m infra deploy")
 
 
 def _settings(config: Config, options: argparse.Namespace) -> None:
-    print(json.dumps(airflow_settings(stacks.outputs(open_session(config), config)), indent=2))
+    say(json.dumps(airflow_settings(stacks.outputs(open_session(config), config)), indent=2))
 
 
 def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
@@ -96,22 +98,16 @@ def _upload_dataset(config: Config, options: argparse.Namespace) -> None:
         chosen = found if options.limit is None else found.limited(options.limit)
         session = open_session(config)
         bucket = options.bucket or stacks.base_outputs(session, config)["DatasetsBucket"]
-        counts = dataset.upload(
-            chosen,
-            client(session, config, "s3"),
-            bucket,
-            options.name,
-            replace=options.replace,
-            progress=_progress("films"),
-        )
-    print(
+        target = dataset.Target(client(session, config, "s3"), bucket, options.name, options.replace)
+        counts = dataset.upload(chosen, target, _progress("films"))
+    say(
         f"s3://{bucket}/{prefix}: "
         + ", ".join(
             f"{split} {labels['NORMAL']} normal and {labels['PNEUMONIA']} pneumonia" for split, labels in counts.items()
         )
     )
     if found.ignored:
-        print(f"left out: {found.ignored} films of val/ (held-out films are cut from train/, by patient)")
+        say(f"left out: {found.ignored} films of val/ (held-out films are cut from train/, by patient)")
 
 
 def _promote(config: Config, options: argparse.Namespace) -> None:
@@ -127,7 +123,7 @@ def _rollback(config: Config, options: argparse.Namespace) -> None:
 
 
 def _say_moved(moved: Pointer) -> None:
-    print(
+    say(
         f"Version {moved.current.version} answers as serial {moved.current.serial}"
         + (f"; before it version {moved.previous.version}" if moved.previous else "")
         + ". Running functions follow within 60 seconds"
@@ -136,13 +132,13 @@ def _say_moved(moved: Pointer) -> None:
 
 def _status(config: Config, options: argparse.Namespace) -> None:
     report = operate.status(open_session(config), config)
-    print(operate.as_json(report) if options.json else operate.as_text(report))
+    say(operate.as_json(report) if options.json else operate.as_text(report))
 
 
 def _redrive(config: Config, options: argparse.Namespace) -> None:
     session = open_session(config)
     moved = operate.redrive(session, config, stacks.base_outputs(session, config), options.queue, _progress("messages"))
-    print(f"{moved} dead letters are back in the {options.queue} queue" if moved else "There is no dead letter")
+    say(f"{moved} dead letters are back in the {options.queue} queue" if moved else "There is no dead letter")
 
 
 def _destroy(config: Config, options: argparse.Namespace) -> None:
@@ -174,7 +170,7 @@ def _progress(what: str) -> Callable[[int, int], None]:
         if terminal:
             print(f"\r{done}/{total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
         elif done == total or done % max(1, total // 10) == 0:
-            print(f"{done}/{total} {what}", file=sys.stderr)
+            say(f"{done}/{total} {what}", sys.stderr)
 
     return show
 

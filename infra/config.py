@@ -33,13 +33,12 @@ def _setting(
     default: Any,
     text: str,
     *,
-    low: float | None = None,
-    high: float | None = None,
+    between: tuple[float, float] | None = None,
+    one_of: tuple[Any, ...] = (),
     pattern: str = "",
     stack: str = "",
-    one_of: tuple[Any, ...] = (),
 ) -> Any:
-    bounds = {"low": low, "high": high, "pattern": pattern, "one_of": one_of}
+    bounds = {"between": between, "one_of": one_of, "pattern": pattern}
     return field(default=default, metadata={"text": text, "stack": stack, **bounds})
 
 
@@ -66,20 +65,19 @@ class Config:
     )
 
     uploads_expiration_days: int = _setting(
-        365, "Uploaded films are deleted after so many days; 0 keeps them.", low=0, high=36500, stack="base"
+        365, "Uploaded films are deleted after so many days; 0 keeps them.", between=(0, 36500), stack="base"
     )
     results_expiration_days: int = _setting(
-        365, "Results and heat maps are deleted after so many days; 0 keeps them.", low=0, high=36500, stack="base"
+        365, "Results and heat maps are deleted after so many days; 0 keeps them.", between=(0, 36500), stack="base"
     )
     noncurrent_days: int = _setting(
         90,
         "Overwritten or deleted versions of films, results and data sets stay so long.",
-        low=1,
-        high=36500,
+        between=(1, 36500),
         stack="base",
     )
     access_log_days: int = _setting(
-        365, "Access logs of the buckets stay for so many days.", low=1, high=36500, stack="base"
+        365, "Access logs of the buckets stay for so many days.", between=(1, 36500), stack="base"
     )
     log_retention_days: int = _setting(
         365, "Days that the function's log is kept.", one_of=LOG_RETENTION_DAYS, stack="base"
@@ -87,12 +85,11 @@ class Config:
     visibility_timeout: int = _setting(
         720,
         "Seconds until an unacknowledged message comes again; at least 6 x function_timeout.",
-        low=1,
-        high=43200,
+        between=(1, 43200),
         stack="base",
     )
     max_receive_count: int = _setting(
-        5, "Deliveries before a message moves to its dead-letter queue.", low=1, high=1000, stack="base"
+        5, "Deliveries before a message moves to its dead-letter queue.", between=(1, 1000), stack="base"
     )
     alarm_email: str = _setting(
         "", "Address that receives every alarm; empty for none.", pattern=r"|[^@\s]+@[^@\s]+", stack="base"
@@ -109,22 +106,26 @@ class Config:
     )
 
     memory_size: int = _setting(
-        1769, "Memory of the function in MB; 1769 buys one whole virtual CPU.", low=512, high=10240, stack="service"
+        1769, "Memory of the function in MB; 1769 buys one whole virtual CPU.", between=(512, 10240), stack="service"
     )
-    function_timeout: int = _setting(120, "Seconds that one invocation may take.", low=10, high=900, stack="service")
-    batch_size: int = _setting(10, "Uploads for one invocation.", low=1, high=10, stack="service")
-    batching_window: int = _setting(1, "Seconds that an upload waits for company.", low=0, high=300, stack="service")
-    uploads_concurrency: int = _setting(50, "Invocations at a time for new uploads.", low=2, high=1000, stack="service")
-    backlog_concurrency: int = _setting(40, "Invocations at a time for the backlog.", low=2, high=1000, stack="service")
-    direct_concurrency: int = _setting(10, "Invocations at a time by Airflow itself.", low=0, high=1000)
+    function_timeout: int = _setting(120, "Seconds that one invocation may take.", between=(10, 900), stack="service")
+    batch_size: int = _setting(10, "Uploads for one invocation.", between=(1, 10), stack="service")
+    batching_window: int = _setting(1, "Seconds that an upload waits for company.", between=(0, 300), stack="service")
+    uploads_concurrency: int = _setting(
+        50, "Invocations at a time for new uploads.", between=(2, 1000), stack="service"
+    )
+    backlog_concurrency: int = _setting(
+        40, "Invocations at a time for the backlog.", between=(2, 1000), stack="service"
+    )
+    direct_concurrency: int = _setting(10, "Invocations at a time by Airflow itself.", between=(0, 1000))
     max_upload_age_seconds: int = _setting(
-        900, "The oldest upload may wait so long before the alarm.", low=60, high=1209600, stack="service"
+        900, "The oldest upload may wait so long before the alarm.", between=(60, 1209600), stack="service"
     )
     max_backlog_age_seconds: int = _setting(
-        86400, "The oldest backlog message may wait so long before the alarm.", low=60, high=1209600, stack="service"
+        86400, "The oldest backlog message may wait so long before the alarm.", between=(60, 1209600), stack="service"
     )
     max_unreadable_share: float = _setting(
-        0.2, "Share of unreadable films in 15 minutes that raises the alarm.", low=0.0, high=1.0, stack="service"
+        0.2, "Share of unreadable films in 15 minutes that raises the alarm.", between=(0.0, 1.0), stack="service"
     )
 
     inference_image: str = _setting(
@@ -242,8 +243,8 @@ def write(config: Config, path: Path) -> None:
 def _bounds(metadata: Any) -> str:
     if metadata["one_of"]:
         return f" One of {', '.join(map(str, metadata['one_of']))}."
-    if metadata["low"] is not None:
-        return f" From {metadata['low']} to {metadata['high']}."
+    if metadata["between"]:
+        return " From {} to {}.".format(*metadata["between"])
     return ""
 
 
@@ -253,8 +254,8 @@ def _fault(setting: dataclasses.Field[Any], value: Any) -> str | None:
         return f"{name} = {value!r} is not {_KINDS[expected]}"
     if rule["pattern"] and not re.fullmatch(rule["pattern"], str(value)):
         return f"{name} = {value!r} does not fit: {rule['text']} (pattern {rule['pattern']})"
-    if rule["low"] is not None and not rule["low"] <= value <= rule["high"]:
-        return f"{name} = {value} is outside {rule['low']} to {rule['high']}"
+    if rule["between"] and not rule["between"][0] <= value <= rule["between"][1]:
+        return "{} = {} is outside {} to {}".format(name, value, *rule["between"])
     if rule["one_of"] and value not in rule["one_of"]:
         return f"{name} = {value} is none of {', '.join(map(str, rule['one_of']))}"
     return None

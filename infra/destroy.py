@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from infra import plan, stacks
+from infra import plan, stacks, terminal
 from infra.config import Config
 from infra.errors import Fault
 from infra.session import client, is_local
@@ -19,7 +19,7 @@ ATTEMPTS = 5  # to delete a bucket that is still written to
 KEY_PENDING_DAYS = 30  # in which the key, and with it every backup of the data, can still be saved
 
 
-def service(session: boto3.Session, config: Config, say: Say = print) -> None:
+def service(session: boto3.Session, config: Config, say: Say = terminal.say) -> None:
     """Deletes the service stack: nothing is classified any more, everything is kept, a deployment brings it back."""
     _, name = stacks.names(config)
     cloudformation = client(session, config, "cloudformation")
@@ -30,7 +30,7 @@ def service(session: boto3.Session, config: Config, say: Say = print) -> None:
     stacks.delete(cloudformation, name)
 
 
-def everything(session: boto3.Session, config: Config, say: Say = print) -> None:
+def everything(session: boto3.Session, config: Config, say: Say = terminal.say) -> None:
     """Deletes both stacks and all data: films, results, models, data sets, images, logs; the key after 30 days.
 
     Raises:

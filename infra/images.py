@@ -14,7 +14,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ LAMBDA_BASE = "public.ecr.aws/lambda/python:3.12"
 TENSORFLOW = "2.21"  # AWS patches this container until 2027-07; Keras 3.15.1 inside, as in requirements.txt
 _INSTANCE = "ml.g5.xlarge"  # any GPU instance: it chooses between the GPU and the CPU image
 _DIGEST = r"sha256:[0-9a-f]{64}"
+_ADDRESS = r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
 
 
 class ImageMissing(Fault):
@@ -181,15 +182,12 @@ class Docker:
 
     def digest(self, reference: str) -> str:
         """Digest of an image in a registry, without pulling it."""
-        found = self.run(inspection(reference), output=True).strip()
+        found = self.run(
+            ["buildx", "imagetools", "inspect", reference, "--format", "{{.Manifest.Digest}}"], output=True
+        ).strip()
         if not re.fullmatch(_DIGEST, found):
             raise DockerFault(f"{reference}: {found!r} is no digest; update Docker's buildx plugin")
         return found
-
-
-def inspection(reference: str) -> list[str]:
-    """Arguments of docker that print the digest of an image in a registry."""
-    return ["buildx", "imagetools", "inspect", reference, "--format", "{{.Manifest.Digest}}"]
 
 
 def build(image: Image, address: str, digest: str, repository: str, tag: str) -> list[str]:
@@ -201,31 +199,40 @@ def build(image: Image, address: str, digest: str, repository: str, tag: str) ->
             "--tag", f"{repository}:{tag}", "."]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Bases:
+    """The base images: their addresses, and the record of their digests. refresh: resolve the digests anew."""
+
+    addresses: Mapping[Image, str]
+    lock: Path = LOCK
+    refresh: bool = False
+
+    def pinned(self, docker: Docker) -> dict[str, str]:
+        """Digests by address, from the record or else from the registry, and recorded."""
+        known = recorded(self.lock)
+        fresh = {a: docker.digest(a) for a in self.addresses.values() if self.refresh or a not in known}
+        if (found := known | fresh) != known:
+            self.lock.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        return found
+
+
 def build_and_push(
-    session: boto3.Session,
-    config: Config,
-    repositories: Mapping[str, str],
-    addresses: Mapping[Image, str],
-    docker: Docker,
-    *,
-    refresh: bool = False,
-    lock: Path = LOCK,
+    session: boto3.Session, config: Config, repositories: Mapping[str, str], bases: Bases, docker: Docker
 ) -> dict[str, str]:
     """Builds both images and pushes them; returns {"Inference": uri with digest, "Training": ...}.
 
-    `repositories` maps the two kinds to their repository URIs (outputs of the base stack), `addresses` the images to
-    those of their bases. What is there already, by its tag, is left alone. Base images are used by the digest in
-    `lock`, which is written if it is not there.
+    `repositories` maps the two kinds to their repository URIs (outputs of the base stack). What is there already, by
+    its tag, is left alone.
 
     Raises:
         DockerFault: docker is missing or fails.
     """
     ecr = client(session, config, "ecr")
     docker.login(ecr, repositories["Inference"].partition("/")[0])
-    docker.login(ecr, addresses[TRAINING].partition("/")[0])
-    digests = _pinned(docker, addresses.values(), lock, refresh)
+    docker.login(ecr, bases.addresses[TRAINING].partition("/")[0])
+    digests = bases.pinned(docker)
     pushed = {}
-    for image, address in addresses.items():
+    for image, address in bases.addresses.items():
         repository = repositories[image.kind]
         tag = image.tag(f"{address}@{digests[address]}")
         digest = _pushed(ecr, repository, tag)
@@ -244,26 +251,12 @@ def recorded(lock: Path = LOCK) -> dict[str, str]:
     remedy = "delete it to resolve the digests anew"
     try:
         found = json.loads(lock.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DockerFault(f"{lock} is not JSON ({error}); {remedy}") from error
-    if not isinstance(found, dict) or not all(re.fullmatch(_DIGEST, str(digest)) for digest in found.values()):
+    pairs = found.items() if isinstance(found, dict) else [("", "")]
+    if not all(re.fullmatch(_ADDRESS, address) and re.fullmatch(_DIGEST, str(digest)) for address, digest in pairs):
         raise DockerFault(f"{lock} does not map addresses of base images to digests (sha256:...); {remedy}")
     return found
-
-
-def as_lock(digests: Mapping[str, str]) -> str:
-    """The record of base images: its text."""
-    return json.dumps(digests, indent=2, sort_keys=True) + "\n"
-
-
-def _pinned(docker: Docker, addresses: Iterable[str], lock: Path, refresh: bool) -> dict[str, str]:
-    """Digests by address, from the record or else from the registry, and recorded."""
-    known = recorded(lock)
-    fresh = {a: docker.digest(a) for a in addresses if refresh or a not in known}
-    pinned = known | fresh
-    if pinned != known:
-        lock.write_text(as_lock(pinned), encoding="utf-8")
-    return pinned
 
 
 def _pushed(ecr: Any, repository_uri: str, tag: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,8 +19,7 @@ from infra.session import client
 
 QUEUES = ("uploads", "backlog")
 _PACKAGE = r"[1-9][0-9]*|arn:[a-z-]+:sagemaker:[a-z0-9-]+:[0-9]{12}:model-package/[A-Za-z0-9-]+/[1-9][0-9]*"
-_BATCH = 10  # SQS gives and takes so many messages at a time
-_VISIBILITY = 60  # seconds in which a received dead letter is sent and deleted
+MOVE_POLL_SECONDS = 1.0
 
 
 def check_package(package: str) -> None:
@@ -50,41 +50,29 @@ def redrive(
     queue: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Moves the dead letters of `uploads` or `backlog` back to their queue; returns how many.
+    """Lets SQS move the dead letters of `uploads` or `backlog` back to their queue; returns how many.
 
-    A message is deleted only after it has been sent, so an interruption doubles one and loses none; the function
-    answers a doubled one once.
+    Raises:
+        Fault: SQS refused or gave up; what was not moved stays a dead letter.
     """
     sqs = client(session, config, "sqs")
-    source = outputs[f"{queue.capitalize()}DeadLetterQueueUrl"]
-    target = outputs[f"{queue.capitalize()}QueueUrl"]
-    total, moved = _depth(sqs, source)["waiting"], 0
-    while moved < total:
-        letters = sqs.receive_message(
-            QueueUrl=source,
-            MaxNumberOfMessages=_BATCH,
-            VisibilityTimeout=_VISIBILITY,
-            WaitTimeSeconds=2,
-            MessageAttributeNames=["All"],
-        ).get("Messages", [])
-        if not letters:
-            break
-        sent = sqs.send_message_batch(QueueUrl=target, Entries=[_entry(i, letter) for i, letter in enumerate(letters)])
-        accepted = [letters[int(done["Id"])] for done in sent.get("Successful", [])]
-        if accepted:
-            sqs.delete_message_batch(
-                QueueUrl=source,
-                Entries=[{"Id": str(i), "ReceiptHandle": letter["ReceiptHandle"]} for i, letter in enumerate(accepted)],
-            )
-        moved += len(accepted)
-        if sent.get("Failed"):
-            raise Fault(
-                f"{len(sent['Failed'])} dead letters were refused by {target}: {sent['Failed'][0]['Message']}; "
-                f"they stay in {source}. {moved} were moved; run the command again"
-            )
-        if progress:
-            progress(moved, max(total, moved))
-    return moved
+    url = outputs[f"{queue.capitalize()}DeadLetterQueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    try:
+        sqs.start_message_move_task(SourceArn=arn)
+    except sqs.exceptions.UnsupportedOperation as error:
+        raise Fault(f"SQS does not move the dead letters of {arn}: {error}; is another redrive under way?") from error
+    while True:
+        task = sqs.list_message_move_tasks(SourceArn=arn)["Results"][0]
+        moved, total = task["ApproximateNumberOfMessagesMoved"], task.get("ApproximateNumberOfMessagesToMove", 0)
+        if progress and total:
+            progress(moved, max(moved, total))
+        if task["Status"] == "COMPLETED":
+            return moved
+        if task["Status"] not in ("RUNNING", "CANCELLING"):
+            why = task.get("FailureReason", "SQS gives no reason")
+            raise Fault(f"The redrive of {arn} is {task['Status']} after {moved} messages ({why}); run it again")
+        time.sleep(MOVE_POLL_SECONDS)
 
 
 def status(session: boto3.Session, config: Config) -> dict[str, Any]:
@@ -161,13 +149,6 @@ def _package_arn(outputs: Mapping[str, str], session: boto3.Session, package: st
     _, partition, _, _, account, _ = outputs["PromoteRoleArn"].split(":", 5)
     group = outputs["ModelPackageGroupName"]
     return f"arn:{partition}:sagemaker:{session.region_name}:{account}:model-package/{group}/{package}"
-
-
-def _entry(number: int, letter: Mapping[str, Any]) -> dict[str, Any]:
-    entry = {"Id": str(number), "MessageBody": letter["Body"]}
-    if letter.get("MessageAttributes"):
-        entry["MessageAttributes"] = letter["MessageAttributes"]
-    return entry
 
 
 def _depth(sqs: Any, url: str) -> dict[str, int]:

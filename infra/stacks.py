@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
 from botocore.exceptions import ClientError, WaiterError
 
-from infra import images, template
+from infra import images, template, terminal
 from infra.config import Config
 from infra.errors import Fault
 from infra.session import client, is_local
@@ -46,6 +47,17 @@ UPDATE = Operation("updated", "UPDATE_IN_PROGRESS", "stack_update_complete")
 DELETION = Operation("deleted", "DELETE_IN_PROGRESS", "stack_delete_complete")
 
 
+@dataclass(frozen=True)
+class Stack:
+    """A stack as it is to be. project: its tag; protect: against deletion."""
+
+    name: str
+    template: Path
+    parameters: Mapping[str, str]
+    project: str
+    protect: bool = False
+
+
 class StackError(Fault):
     """CloudFormation refused or rolled back; the message carries its reasons."""
 
@@ -55,7 +67,7 @@ def names(config: Config) -> tuple[str, str]:
     return f"{config.project}-base", f"{config.project}-service"
 
 
-def deploy(session: boto3.Session, config: Config, say: Say = print) -> dict[str, str]:
+def deploy(session: boto3.Session, config: Config, say: Say = terminal.say) -> dict[str, str]:
     """Creates or updates both stacks and returns their outputs in one dict. Safe to repeat.
 
     Raises:
@@ -66,24 +78,24 @@ def deploy(session: boto3.Session, config: Config, say: Say = print) -> dict[str
     return base | deploy_service(session, config, base, say)
 
 
-def deploy_base(session: boto3.Session, config: Config, say: Say = print) -> dict[str, str]:
+def deploy_base(session: boto3.Session, config: Config, say: Say = terminal.say) -> dict[str, str]:
     """Creates or updates the base stack, protects it against deletion, and returns its outputs."""
     cloudformation = client(session, config, "cloudformation")
     name, _ = names(config)
-    return _apply(
-        cloudformation, name, template.BASE, config.parameters("base"), config, say, protect=not is_local(config)
-    )
+    stack = Stack(name, template.BASE, config.parameters("base"), config.project, protect=not is_local(config))
+    return _apply(cloudformation, stack, say)
 
 
-def deploy_service(session: boto3.Session, config: Config, base: Mapping[str, str], say: Say = print) -> dict[str, str]:
+def deploy_service(
+    session: boto3.Session, config: Config, base: Mapping[str, str], say: Say = terminal.say
+) -> dict[str, str]:
     """Creates or updates the service stack on top of the base stack's outputs, and returns its own."""
     parameters = config.parameters("service") | {name: base[name] for name in FROM_BASE}
     for image, configured in ((images.INFERENCE, config.inference_image), (images.TRAINING, config.training_image)):
         repository = base[f"{image.kind}RepositoryUri"]
         parameters[f"{image.kind}ImageUri"] = configured or images.current(session, config, image, repository)
-    return _apply(
-        client(session, config, "cloudformation"), names(config)[1], template.SERVICE, parameters, config, say
-    )
+    stack = Stack(names(config)[1], template.SERVICE, parameters, config.project)
+    return _apply(client(session, config, "cloudformation"), stack, say)
 
 
 def check_concurrency(session: boto3.Session, config: Config) -> None:
@@ -164,15 +176,8 @@ def _outputs(stack: Mapping[str, Any]) -> dict[str, str]:
     return {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", [])}
 
 
-def _apply(
-    cloudformation: Any,
-    name: str,
-    path: Path,
-    parameters: Mapping[str, str],
-    config: Config,
-    say: Say,
-    protect: bool = False,
-) -> dict[str, str]:
+def _apply(cloudformation: Any, wanted: Stack, say: Say) -> dict[str, str]:
+    name = wanted.name
     stack = describe(cloudformation, name)
     status = stack["StackStatus"] if stack else ""
     if status.endswith("_IN_PROGRESS") and status not in _SETTLED_BADLY:
@@ -188,10 +193,12 @@ def _apply(
         stack = None
     request: dict[str, Any] = {
         "StackName": name,
-        "TemplateBody": path.read_text(encoding="utf-8"),
+        "TemplateBody": wanted.template.read_text(encoding="utf-8"),
         "Capabilities": ["CAPABILITY_NAMED_IAM"],
-        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in sorted(parameters.items())],
-        "Tags": [{"Key": "project", "Value": config.project}],
+        "Parameters": [
+            {"ParameterKey": key, "ParameterValue": value} for key, value in sorted(wanted.parameters.items())
+        ],
+        "Tags": [{"Key": "project", "Value": wanted.project}],
     }
     if stack is None:
         say(f"{name}: creating")
@@ -204,7 +211,7 @@ def _apply(
         say(f"{name}: nothing to change")
     stack = describe(cloudformation, name) or {}
     # Only what stands is protected: a failed creation must be deleted before the next try, and AWS would refuse.
-    if protect and not stack.get("EnableTerminationProtection"):
+    if wanted.protect and not stack.get("EnableTerminationProtection"):
         cloudformation.update_termination_protection(EnableTerminationProtection=True, StackName=name)
         say(f"{name}: protected against deletion")
     return _outputs(stack)

@@ -18,7 +18,7 @@ from typing import Any
 from cxr.bundle import Bundle, read_bundle
 from cxr.labels import CLASSES
 from cxr.pointer import PointerStore, Release
-from infra.dataset import open_dataset, prefix
+from infra.dataset import Target, group, open_dataset, prefix
 from infra.dataset import upload as put_films
 from infra.errors import Fault
 from infra.session import open_session
@@ -58,12 +58,12 @@ def put_dataset(
     with open_dataset(source) as opened:
         dataset = opened.limited(arguments.limit) if arguments.limit else opened
         step.total(len(dataset.films))
-        counts = put_films(dataset, s3, bucket, DATASET, progress=lambda *_: step.advance())
+        counts = put_films(dataset, Target(s3, bucket, DATASET), lambda *_: step.advance())
         step.say(", ".join(f"{split} {label} {n}" for split, of in counts.items() for label, n in of.items()))
         return {
             label: [
                 (film.path.rsplit("/", 1)[-1], film.read())
-                for film in evenly([film for film in dataset.films if film.group == ("test", label)], UPLOADS_PER_CLASS)
+                for film in evenly([f for f in dataset.films if group(f) == ("test", label)], UPLOADS_PER_CLASS)
             ]
             for label in CLASSES
         }

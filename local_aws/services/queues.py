@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
@@ -32,6 +33,7 @@ LOCKED = {
     "get_queue_attributes": "self queue_name attribute_names",
 }
 _lock = threading.RLock()
+_moves: WeakKeyDictionary[Queue, dict[str, Any]] = WeakKeyDictionary()
 
 
 class UnsupportedMove(ServiceException):
@@ -58,6 +60,7 @@ def install(patches: Patches, endpoint: Callable[[], str]) -> None:
     for name, parameters in LOCKED.items():
         patches.replace(SQSBackend, name, _locked, parameters)
     patches.add(SQSResponse, "start_message_move_task", _start_message_move_task)
+    patches.add(SQSResponse, "list_message_move_tasks", _list_message_move_tasks)
 
 
 def _now() -> float:
@@ -143,12 +146,25 @@ def _start_message_move_task(self: SQSResponse) -> ActionResult:
         destination = _queue_of(backend, wanted) if wanted else feeders[0]
         moved = _deliverable(source)
         source._messages = [message for message in source._messages if message not in moved]
+        _moves[source] = {
+            "Status": "COMPLETED",
+            "SourceArn": source_arn,
+            "ApproximateNumberOfMessagesMoved": len(moved),
+            "ApproximateNumberOfMessagesToMove": len(moved),
+            "StartedTimestamp": int(_now()),
+        }
         for message in moved:
             source.pending_messages.discard(message)
             message.approximate_receive_count = 0
             message.visible_at = 0.0
             destination.add_message(message)
     return ActionResult({"TaskHandle": str(uuid4())})
+
+
+def _list_message_move_tasks(self: SQSResponse) -> ActionResult:
+    """The latest task alone."""
+    found = _moves.get(_queue_of(self.sqs_backend, self._get_param("SourceArn")))
+    return ActionResult({"Results": [found] if found else []})
 
 
 def _queue_of(backend: SQSBackend, arn: str) -> Queue:

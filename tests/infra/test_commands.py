@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError, WaiterError
 
 from infra import __main__ as command_line
-from infra import dataset, operate, stacks
+from infra import operate, source, stacks
 from infra.__main__ import main
 from infra.config import Config
 from infra.stacks import StackError
@@ -56,7 +56,7 @@ def test_a_data_set_is_checked_before_the_first_call(no_calls, capsys, tmp_path)
         (["promote", "arn:aws:iam::123456789012:role/x", "--reason", "x"], "nor its ARN"),
         (
             ["upload-dataset", "kaggle", "--name", "a//b"],
-            "'a//b' cannot name a data set: 'datasets/a//b/' does not fit",
+            "'a//b' cannot name a dataset: 'datasets/a//b/' does not fit",
         ),
         (["deploy"], "inference_image = 'cxr-inference' does not fit"),
     ],
@@ -64,7 +64,7 @@ def test_a_data_set_is_checked_before_the_first_call(no_calls, capsys, tmp_path)
 def test_an_argument_or_image_that_cannot_be_meant_is_refused_before_the_first_call(
     no_calls, monkeypatch, capsys, tmp_path, command, says
 ):
-    monkeypatch.setattr(dataset, "_download", lambda: pytest.fail("1.2 GB were fetched first"))
+    monkeypatch.setattr(source, "_download", lambda: pytest.fail("1.2 GB were fetched first"))
     if command == ["deploy"]:
         (tmp_path / "infra.toml").write_text('inference_image = "cxr-inference"\n')
     assert main(command) == 1

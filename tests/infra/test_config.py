@@ -110,8 +110,9 @@ def test_settings_and_template_parameters_agree(stack, path):
         if setting.metadata["stack"] in (stack, "both"):
             parameter = declared[pascal(setting.name)]
             assert parameter["Default"] == setting.default, setting.name
-            assert parameter.get("MinValue", setting.metadata["low"]) == setting.metadata["low"], setting.name
-            assert parameter.get("MaxValue", setting.metadata["high"]) == setting.metadata["high"], setting.name
+            low, high = setting.metadata["between"] or (None, None)
+            assert parameter.get("MinValue", low) == low, setting.name
+            assert parameter.get("MaxValue", high) == high, setting.name
     if stack == "service":
         assert declared["ReservedConcurrency"]["Default"] == Config().reserved_concurrency
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -12,7 +13,8 @@ import pytest
 from moto import mock_aws
 
 from infra import dataset
-from infra.dataset import DatasetError, open_dataset, upload
+from infra.dataset import Target, open_dataset, upload
+from infra.source import DatasetError
 
 SESSION = boto3.Session(region_name="us-east-1")  # one: it reads the services' models once
 FILMS = {
@@ -80,7 +82,7 @@ def test_kaggles_own_archive_with_everything_twice_gives_each_film_once(tmp_path
 def test_the_films_arrive_below_the_name_with_their_counts_and_type(tmp_path, s3):
     steps = []
     with open_dataset(folder(tmp_path, FILMS | {"patients.csv": b"file,patient\n"})) as found:
-        counts = upload(found, s3, "datasets", "demo", progress=lambda done, total: steps.append((done, total)))
+        counts = upload(found, Target(s3, "datasets", "demo"), lambda done, total: steps.append((done, total)))
     assert counts == {"train": {"NORMAL": 10, "PNEUMONIA": 30}, "test": {"NORMAL": 3, "PNEUMONIA": 9}}
     assert stored(s3) == {f"datasets/demo/{path}" for path in (*FILMS, "patients.csv")}
     assert steps == [(n, len(FILMS) + 1) for n in range(1, len(FILMS) + 2)]
@@ -107,15 +109,15 @@ def test_films_of_an_earlier_set_are_not_trained_on_by_accident(tmp_path, s3):
     s3.put_object(Bucket="datasets", Key="datasets/demo/train/NORMAL/old.jpeg", Body=b"x")
     with open_dataset(folder(tmp_path)) as found:
         with pytest.raises(DatasetError, match=r"already holds 1 other files.*old\.jpeg.*--replace"):
-            upload(found, s3, "datasets", "demo")
-        upload(found, s3, "datasets", "demo", replace=True)
+            upload(found, Target(s3, "datasets", "demo"))
+        upload(found, Target(s3, "datasets", "demo", replace=True))
     assert stored(s3) == {f"datasets/demo/{path}" for path in FILMS}
 
 
 def test_uploading_twice_changes_nothing(tmp_path, s3):
     for _ in range(2):
         with open_dataset(folder(tmp_path)) as found:
-            upload(found, s3, "datasets", "demo")
+            upload(found, Target(s3, "datasets", "demo"))
     assert stored(s3) == {f"datasets/demo/{path}" for path in FILMS}
 
 
@@ -209,21 +211,21 @@ def test_a_damaged_member_is_named(tmp_path):
 
 def test_what_is_no_dataset_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="no such folder or zip file"):
-        open_dataset(tmp_path / "none")
+        paths(tmp_path / "none")
     (tmp_path / "a.tar.gz").write_bytes(b"\x1f\x8b not a zip")
     with pytest.raises(DatasetError, match="neither a folder nor a zip file"):
-        open_dataset(tmp_path / "a.tar.gz")
+        paths(tmp_path / "a.tar.gz")
 
 
 def test_a_film_beyond_the_size_limit_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "MAX_FILM_BYTES", 10)
+    monkeypatch.setattr(dataset, "MAX_FILE_BYTES", 10)
     with pytest.raises(DatasetError, match="bytes, above 10"):
         paths(folder(tmp_path, FILMS | {"train/NORMAL/big.jpeg": bytes(11)}))
 
 
 def test_a_failed_put_stops_the_upload(tmp_path, s3):
     with open_dataset(folder(tmp_path)) as found, pytest.raises(Exception, match="NoSuchBucket"):
-        upload(found, s3, "absent", "demo")
+        upload(found, Target(s3, "absent", "demo"))
 
 
 def test_kaggle_is_asked_for_by_name_and_a_failed_download_says_what_else_to_do(tmp_path, monkeypatch):
@@ -237,12 +239,12 @@ def test_kaggle_is_asked_for_by_name_and_a_failed_download_says_what_else_to_do(
 
     monkeypatch.setattr(kagglehub, "dataset_download", unreachable)
     with pytest.raises(DatasetError, match="download it in a browser"):
-        open_dataset("kaggle")
+        paths("kaggle")
 
 
 def test_films_of_a_zip_can_be_read_from_many_threads(tmp_path, s3):
     with open_dataset(archive(tmp_path / "a.zip", method=zipfile.ZIP_DEFLATED)) as found:
-        upload(found, s3, "datasets", "demo", threads=16)
+        upload(found, Target(s3, "datasets", "demo"), threads=16)
     body = s3.get_object(Bucket="datasets", Key="datasets/demo/train/PNEUMONIA/P-0007.jpeg")["Body"].read()
     assert io.BytesIO(body).getvalue() == FILMS["train/PNEUMONIA/P-0007.jpeg"]
 
@@ -253,11 +255,130 @@ def test_a_name_is_refused_as_the_form_of_retrain_would_refuse_it(repo):
     assert accepted == f"^({dataset.PREFIX})?$"
     assert dataset.prefix("ward 3/2026") == "datasets/ward 3/2026/"
     for name in ("", "/", "a//b", "/a", "a/"):
-        with pytest.raises(DatasetError, match="cannot name a data set"):
+        with pytest.raises(DatasetError, match="cannot name a dataset"):
             dataset.prefix(name)
 
 
 def test_a_name_that_no_training_accepts_is_not_uploaded(s3, tmp_path):
-    with open_dataset(folder(tmp_path)) as found, pytest.raises(DatasetError, match="cannot name a data set"):
-        upload(found, s3, "datasets", "a//b")
+    with open_dataset(folder(tmp_path)) as found, pytest.raises(DatasetError, match="cannot name a dataset"):
+        upload(found, Target(s3, "datasets", "a//b"))
+    assert stored(s3) == set()
+
+
+def broken(path, change):
+    """An archive of the films after `change` of its bytes."""
+    raw = archive(path, method=zipfile.ZIP_DEFLATED).read_bytes()
+    path.write_bytes(change(bytearray(raw)))
+    return path
+
+
+def at(raw, signature, offset, *values):
+    start = raw.index(signature) + offset
+    raw[start : start + len(values)] = bytes(values)
+    return raw
+
+
+CENTRAL, LOCAL, END = b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"
+BROKEN_ARCHIVES = {
+    "cut off": lambda raw: raw[: len(raw) // 2],
+    "empty file": lambda raw: b"",
+    "directory points nowhere": lambda raw: at(raw, END, 16, 255, 255, 255, 127),
+    "directory longer than the file": lambda raw: at(raw, END, 12, 255, 255, 255, 127),
+    "needs a future version": lambda raw: at(raw, CENTRAL, 6, 255, 0),
+    "name that is no UTF-8": lambda raw: at(at(raw, CENTRAL, 8, 0, 8), CENTRAL, 46, 255, 254),
+    "unknown compression": lambda raw: at(at(raw, CENTRAL, 10, 77, 0), LOCAL, 8, 77, 0),
+    "bzip2 that is none": lambda raw: at(at(raw, CENTRAL, 10, 12, 0), LOCAL, 8, 12, 0),
+    "lzma that is none": lambda raw: at(at(raw, CENTRAL, 10, 14, 0), LOCAL, 8, 14, 0),
+    "garbage in a member": lambda raw: at(raw, LOCAL, 30 + raw[26], *b"\xff" * 8),
+    "local header gone": lambda raw: at(raw, LOCAL, 0, 0, 0, 0, 0),
+    "other name in the local header": lambda raw: at(raw, LOCAL, 30, *b"other"),
+    "offset behind the end": lambda raw: at(raw, CENTRAL, 42, 255, 255, 255, 127),
+    "larger than it is": lambda raw: at(raw, CENTRAL, 24, 255, 255, 0, 0),
+}
+
+
+@pytest.mark.parametrize("change", BROKEN_ARCHIVES.values(), ids=BROKEN_ARCHIVES)
+def test_every_broken_archive_ends_in_one_refusal_that_names_it(tmp_path, change):
+    with pytest.raises(DatasetError, match=r"a\.zip"):
+        paths(broken(tmp_path / "a.zip", change))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_archive_with_any_bytes_changed_is_read_or_refused(tmp_path, seed):
+    import random
+
+    chance = random.Random(seed)
+    few = dict(list(FILMS.items())[::4])
+
+    def change(raw):
+        for _ in range(chance.randint(1, 12)):
+            raw[chance.randrange(len(raw))] = chance.randrange(256)
+        return raw
+
+    packed = archive(tmp_path / "a.zip", few, zipfile.ZIP_DEFLATED)
+    packed.write_bytes(change(bytearray(packed.read_bytes())))
+    with contextlib.suppress(DatasetError):
+        paths(packed)
+
+
+def test_a_list_of_patients_beyond_its_limit_is_refused_before_it_is_read(tmp_path):
+    """636 KB of zip made 1.15 GiB of memory."""
+    rows = b"".join(b"train/NORMAL/N-%04d.jpeg,%d\n" % (n, n * 7919) for n in range(800_000))
+    packed = archive(tmp_path / "a.zip", FILMS | {"patients.csv": rows}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(DatasetError, match=r"patients\.csv has .* bytes, above 16,777,216; it is no list of patients"):
+        paths(packed)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"file,patient\n" + b"x" * 200_000 + b",p\n"])
+def test_a_list_of_patients_that_is_no_csv_is_refused(tmp_path, content):
+    with pytest.raises(DatasetError, match=r"patients\.csv is no CSV in UTF-8"):
+        paths(folder(tmp_path, FILMS | {"patients.csv": content}))
+
+
+def test_two_different_lists_of_patients_are_refused(tmp_path):
+    above = {"chest_xray/" + path: content for path, content in FILMS.items()}
+    lists = {"chest_xray/patients.csv": b"file,patient\n", "chest_xray/chest_xray/patients.csv": b"file,patient\na,b\n"}
+    with pytest.raises(DatasetError, match=r"patients\.csv exists twice with different content"):
+        paths(folder(tmp_path, above | lists))
+
+
+def test_whatever_is_no_plain_file_of_the_folder_is_named(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "film.jpeg").write_bytes(b"x")
+    makers = {
+        "link to a folder": lambda at: os.symlink(tmp_path / "elsewhere", at.with_suffix("")),
+        "link to nothing": lambda at: os.symlink("nowhere.jpeg", at),
+        "no plain file": os.mkfifo,
+    }
+    for number, (says, make) in enumerate(makers.items()):
+        root = folder(tmp_path / f"f{number}")
+        make(root / "train/NORMAL/odd.jpeg")
+        with pytest.raises(DatasetError, match=says):
+            paths(root)
+    root = folder(tmp_path / "circle")
+    for here, there in (("a", "b"), ("b", "a")):
+        os.symlink(root / f"train/NORMAL/{there}.jpeg", root / f"train/NORMAL/{here}.jpeg")
+    with pytest.raises(DatasetError, match=r"a\.jpeg is a link to nothing"):
+        paths(root)
+    os.mkfifo(tmp_path / "pipe.zip")
+    with pytest.raises(DatasetError, match="neither a folder nor a zip file"):
+        paths(tmp_path / "pipe.zip")
+
+
+def test_a_member_that_is_a_device_is_refused(tmp_path):
+    packed = archive(tmp_path / "a.zip")
+    with zipfile.ZipFile(packed, "a") as more:
+        device = zipfile.ZipInfo("train/NORMAL/device.jpeg")
+        device.external_attr = 0o020666 << 16
+        more.writestr(device, b"x")
+    with pytest.raises(DatasetError, match="is no plain file"):
+        paths(packed)
+
+
+@pytest.mark.parametrize(("name", "says"), [("x" * 250 + ".jpeg", "S3 takes 1024"), ("\udcff.jpeg", "is not UTF-8")])
+def test_a_name_that_s3_would_refuse_is_refused_before_the_first_film_is_put(tmp_path, s3, name, says):
+    deep = "/".join(["y" * 200] * 4) if "x" in name else "y"
+    root = folder(tmp_path, FILMS | {f"train/NORMAL/{deep}/{name}": b"x"})
+    with open_dataset(root) as found, pytest.raises(DatasetError, match=says):
+        upload(found, Target(s3, "datasets", "demo"))
     assert stored(s3) == set()

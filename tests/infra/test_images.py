@@ -89,8 +89,8 @@ def bench(programs, tmp_path, monkeypatch):
 
     def run(region="eu-central-1", **options):
         (tmp_path / "calls").write_text("")
-        session, addresses = boto3.Session(region_name=region), images.bases(region)
-        pushed = build_and_push(session, Config(), REPOSITORIES, addresses, Docker(), lock=run.lock, **options)
+        bases = images.Bases(images.bases(region), run.lock, **options)
+        pushed = build_and_push(boto3.Session(region_name=region), Config(), REPOSITORIES, bases, Docker())
         return pushed, (tmp_path / "calls").read_text()
 
     def deployed(image, lock=None):
@@ -149,6 +149,9 @@ def test_the_record_lies_in_the_repository_wherever_the_command_is_run():
     assert images.LOCK == images.ROOT / "images.lock.json"
 
 
+HOSTILE = ["a/b;id", "a/$(id)", "a/b\nEND\nid", "a/`id`", "-a/b", "a/b c", "a/b'", 'a/b"', "a", "", "a/b\x1b[2J", "A/b"]
+
+
 def test_a_failing_docker_is_named_with_its_command(bench, monkeypatch):
     monkeypatch.setenv("DOCKER_STATUS", "1")
     with pytest.raises(DockerFault, match=r"`docker login .*` failed with status 1.*docker info"):
@@ -156,7 +159,14 @@ def test_a_failing_docker_is_named_with_its_command(bench, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("{", "is not JSON"), ('{"a": "latest"}', "to digests"), ("[]", "to digests")]
+    ("text", "says"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"a/b:1": "latest"}', "to digests"),
+        ("[]", "to digests"),
+        *((json.dumps({address: OLD}), "to digests") for address in HOSTILE),
+    ],
 )
 def test_a_record_that_cannot_be_read_is_named(bench, text, says):
     bench.lock.write_text(text)
@@ -212,7 +222,7 @@ def test_the_script_runs_docker_as_the_command_does(bench, script):
 
 
 def test_the_script_uses_recorded_digests_and_leaves_alone_what_is_there(bench, script):
-    bench.lock.write_text(json.dumps({images.LAMBDA_BASE: OLD, HERE: OLD, "elsewhere": OLD}))
+    bench.lock.write_text(json.dumps({images.LAMBDA_BASE: OLD, HERE: OLD, "elsewhere/base:1": OLD}))
     _, calls = script()
     assert "imagetools" not in calls and f"BASE={HERE}@{OLD}" in calls
     assert json.loads(script.lock.read_text()) == json.loads(bench.lock.read_text())

@@ -131,19 +131,19 @@ def test_dead_letters_go_back_to_their_queue_and_none_is_lost(infra, aws, output
     assert infra("redrive", "backlog")[1] == "There is no dead letter\n"
 
 
-def test_a_dead_letter_that_cannot_be_sent_stays_where_it_is(aws, outputs, session, monkeypatch):
-    config = Config(endpoint_url=aws.endpoint)
-    sqs = aws.client("sqs")
+def test_a_move_that_sqs_gives_up_or_refuses_is_told_with_its_reason(aws, outputs, session, monkeypatch):
+    config, sqs = Config(endpoint_url=aws.endpoint), aws.client("sqs")
     sqs.send_message(QueueUrl=outputs["UploadsDeadLetterQueueUrl"], MessageBody="film")
-    refused = {"Failed": [{"Id": "0", "Message": "throttled", "SenderFault": False, "Code": "x"}]}
-    sqs.send_message_batch = lambda **_: refused
+    states = [{"Status": "RUNNING"}, {"Status": "FAILED", "FailureReason": "AccessDenied"}]
+    sqs.list_message_move_tasks = lambda **_: {
+        "Results": [{"ApproximateNumberOfMessagesMoved": 1, "ApproximateNumberOfMessagesToMove": 2} | states.pop(0)]
+    }
     monkeypatch.setattr(operate, "client", lambda *_: sqs)
-    with pytest.raises(Fault, match=r"refused by .*cxr-uploads: throttled; they stay in .*cxr-uploads-dead"):
+    monkeypatch.setattr(operate, "MOVE_POLL_SECONDS", 0.0)
+    with pytest.raises(Fault, match=r"cxr-uploads-dead is FAILED after 1 messages \(AccessDenied\)"):
         operate.redrive(session, config, outputs, "uploads")
-    attributes = sqs.get_queue_attributes(QueueUrl=outputs["UploadsDeadLetterQueueUrl"], AttributeNames=["All"])[
-        "Attributes"
-    ]
-    assert int(attributes["ApproximateNumberOfMessagesNotVisible"]) == 1
+    with pytest.raises(Fault, match="SQS does not move the dead letters"):
+        operate.redrive(session, config, {"UploadsDeadLetterQueueUrl": outputs["UploadsQueueUrl"]}, "uploads")
 
 
 def test_a_data_set_reaches_the_stacks_bucket(infra, aws, outputs, tmp_path):
