@@ -22,12 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from cxr_pipeline import backlog, bundle, difference, pointer, submission
+from cxr_pipeline import backlog, bundle, difference, submission
 from cxr_pipeline.clients import client
 from cxr_pipeline.draining import DrainSensor
 from cxr_pipeline.naming import run_key
+from cxr_pipeline.objects import read_json
 from cxr_pipeline.outcome import fail, headline, skip
 from cxr_pipeline.settings import settings
+
+from cxr.pointer import PointerStore
 
 POINTER_SECONDS = 60  # a warm function reads the pointer again after so long
 
@@ -139,17 +142,15 @@ def _champion(s3: Any, models_bucket: str, params: dict[str, Any]) -> tuple[str 
     """
     if params["rescore"] == "none":
         return None, None
-    champion = pointer.read(s3, models_bucket)
+    champion = PointerStore(s3, models_bucket).read()
     if champion is None:
         fail("no model serves: there is nothing to classify again with")
-    promoted = datetime.fromisoformat(champion.document["promoted_at"])
+    promoted = datetime.fromisoformat(champion.pointer.promoted_at)
     seen = promoted + timedelta(seconds=POINTER_SECONDS)
     if params["mode"] == "queue":
         time.sleep(max(0.0, (seen - datetime.now(UTC)).total_seconds()))
-    reference = champion.document["bundle"]
-    manifest = bundle.read_json(s3, reference["bucket"], reference["key"])
     cutoff = seen + timedelta(seconds=params["function_timeout_seconds"])
-    return manifest["files"]["model.tflite"]["sha256"], cutoff
+    return bundle.read(s3, champion.pointer.current).model_sha256, cutoff
 
 
 @task(max_active_tis_per_dagrun=4, map_index_template="{{ task.op_kwargs['part']['manifest'] }}")
@@ -157,7 +158,7 @@ def submit(part: dict[str, Any]) -> dict[str, int]:
     """Bring one manifest to the function: as messages of ten films, or by calls until nothing is unfinished."""
     context, names = get_current_context(), settings()
     if context["params"]["mode"] == "queue":
-        objects = bundle.read_json(client("s3"), names.results_bucket, part["manifest"])["objects"]
+        objects = read_json(client("s3"), names.results_bucket, part["manifest"])["objects"]
         messages = submission.enqueue(client("sqs"), names.backlog_queue_url, objects)
         headline(f"{len(objects)} films in {messages} messages")
         return {"queued": len(objects)}
@@ -176,7 +177,7 @@ def account(parts: list[dict[str, Any]]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, backlog.Ledger(Path(scratch) / "ledger.sqlite") as ledger:
         backlog.fill(ledger, s3, names.uploads_bucket, names.results_bucket, context["params"]["prefix"] or "")
         for part in parts:
-            objects = bundle.read_json(s3, names.results_bucket, part["manifest"])["objects"]
+            objects = read_json(s3, names.results_bucket, part["manifest"])["objects"]
             ledger.add_wanted(item["key"] for item in objects)
         started, expect = datetime.fromisoformat(parts[0]["started"]), parts[0]["expect_sha256"]
         missing = sum(1 for _ in ledger.missing())

@@ -13,10 +13,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from cxr_pipeline import bundle, corrections, dataset
+from cxr_pipeline import corrections, dataset
 from cxr_pipeline.clients import client
+from cxr_pipeline.objects import split_uri
 from cxr_pipeline.outcome import fail, headline
 from cxr_pipeline.settings import settings
+
+from cxr.dataset import PREFIX_OR_NONE
 
 FORM = {
     "corrections": Param(
@@ -24,7 +27,7 @@ FORM = {
         description="CSV with the columns key and label (NORMAL or PNEUMONIA), pasted here; or its s3:// address.",
     ),
     "dataset": Param(
-        None, type=["string", "null"], pattern="^(datasets/([^/]+/)+)?$", title="Dataset to correct",
+        None, type=["string", "null"], pattern=PREFIX_OR_NONE, title="Dataset to correct",
         description="Prefix with a slash at the end. Empty: the current one.",
     ),
     "use_it": Param(
@@ -56,7 +59,7 @@ def new_version() -> dict[str, Any]:
     text = params["corrections"].strip()
     content = text.encode()
     if text.startswith("s3://"):
-        bucket, key = bundle.split_uri(text)
+        bucket, key = split_uri(text)
         content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     base = params["dataset"] or dataset.current(s3, names.datasets_bucket)
     try:

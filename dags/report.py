@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from cxr_pipeline import bundle, difference, oversight, pointer, worklist
+from cxr_pipeline import bundle, difference, oversight, worklist
 from cxr_pipeline.answers import Answer, Answers
 from cxr_pipeline.assets import DRIFT
 from cxr_pipeline.backlog import RESULTS
 from cxr_pipeline.clients import client
-from cxr_pipeline.dataset import listing
 from cxr_pipeline.naming import run_key
+from cxr_pipeline.objects import listing, read_json
 from cxr_pipeline.outcome import headline, skip
 from cxr_pipeline.settings import Settings, settings
 from cxr_pipeline.smoke import PREFIX as SMOKE_PREFIX
+
+from cxr.pointer import PointerStore
 
 LATEST = "reports/latest/"
 CONTENT_TYPES = {"worklist.html": "text/html; charset=utf-8", "worklist.csv": "text/csv; charset=utf-8"}
@@ -106,14 +108,12 @@ def write() -> dict[str, Any]:
 
 def _serving(s3: Any, models_bucket: str) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
     """Return ({"version", "sha256"}, reference) of the serving model, or (None, None)."""
-    champion = pointer.read(s3, models_bucket)
-    if champion is None:
+    seen = PointerStore(s3, models_bucket).read()
+    if seen is None:
         return None, None
-    reference = champion.document["bundle"]
-    manifest = bundle.read_json(s3, reference["bucket"], reference["key"])
-    metrics = bundle.read_json(s3, reference["bucket"], f"{champion.bundle_prefix}metrics.json")
-    model = {"version": champion.document["version"], "sha256": manifest["files"]["model.tflite"]["sha256"]}
-    return model, metrics.get("reference")
+    champion = seen.pointer.current
+    metrics = read_json(s3, champion.bucket, champion.beside("metrics.json"))
+    return {"version": champion.version, "sha256": bundle.read(s3, champion).model_sha256}, metrics.get("reference")
 
 
 def _keys(s3: Any, results_bucket: str, params: dict[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cxr_pipeline.dataset import listing
+from cxr_pipeline.objects import listing
 from cxr_pipeline.smoke import PREFIX as SMOKE_PREFIX
 
 RESULTS = "results/"

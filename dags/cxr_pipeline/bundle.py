@@ -1,25 +1,28 @@
 """Nothing of an archive is trusted: only the files that bundle.json names leave it, checked for size and sha256.
 
-No extractall: members are read one by one, regular files only, into temporary files that no name can lead astray.
+Members are read one by one, regular files only, into temporary files that no name can lead astray. bundle.json itself
+is judged by cxr.bundle, as the function judges it later.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import json
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
-from urllib.parse import urlsplit
+from typing import IO, Any, TypedDict
 
-from cxr_pipeline.clients import error_code
+from cxr.bundle import MANIFEST, MAX_MANIFEST_BYTES, Bundle, BundleError
+from cxr.pointer import Release
+from cxr_pipeline.objects import find, read_bytes, split_uri
 
 REQUIRED = ("model.keras", "model.tflite", "golden.npz", "metrics.json", "predictions.csv")
 OPTIONAL = ("report.html", "model_card.md")
-MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 2 << 30  # VGG16 with its head is 60 to 130 MB; ten times that is not ours
+MAX_ARCHIVE_BYTES = 8 << 30
 CHUNK = 1 << 20
 CONTENT_TYPES = {"json": "application/json", "csv": "text/csv", "html": "text/html", "md": "text/markdown"}
 
@@ -28,50 +31,42 @@ class BundleRefused(Exception):
     """The training job's archive is not a bundle that can be put into service."""
 
 
-def split_uri(uri: str) -> tuple[str, str]:
-    """Return (bucket, key) of an s3:// address."""
-    parts = urlsplit(uri)
-    if parts.scheme != "s3" or not parts.netloc:
-        raise ValueError(f"{uri!r} is no s3://bucket/key address")
-    return parts.netloc, parts.path.lstrip("/")
+class Reference(TypedDict):
+    """Which bundle.json: its place, its version there and the sha256 of its bytes."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    sha256: str
 
 
-def publish(s3: Any, model_data: str, bucket: str, prefix: str) -> dict[str, Any]:
+def read(s3: Any, release: Release) -> Bundle:
+    """Return bundle.json of a model that serves."""
+    return Bundle.from_json(read_bytes(s3, release.bucket, release.key))
+
+
+def publish(s3: Any, model_data: str, bucket: str, prefix: str) -> tuple[Reference, Bundle]:
     """Unpack the archive ``model_data`` (s3://) beside ``prefix``bundle.json in ``bucket``.
 
-    Returns ``{"bucket", "key", "version_id", "sha256"}`` of bundle.json, which is written last: where it lies, the
-    bundle is whole, and a second call returns it without reading the archive. Raises BundleRefused.
+    bundle.json is written last: where it lies, the bundle is whole, and a second call returns it without reading the
+    archive. Raises BundleRefused.
     """
-    key = f"{prefix}bundle.json"
-    present = _present(s3, bucket, key)
-    if present:
-        return present
+    key = prefix + MANIFEST
+    if present := find(s3, bucket, key):
+        raw = present["Body"].read()
+        return _reference(bucket, key, present.get("VersionId"), raw), _manifest(raw)
     with _archive(s3, model_data) as archive:
         members = _members(archive, model_data)
-        raw = _read_small(archive, members, "bundle.json")
-        for name, expected in _files(raw).items():
+        raw = _read_manifest(archive, members)
+        manifest = _manifest(raw)
+        for name, expected in manifest.files.items():
             with _checked(archive, members, name, expected) as content:
                 s3.upload_fileobj(content, bucket, f"{prefix}{name}", ExtraArgs={"ContentType": _content_type(name)})
     answer = s3.put_object(Bucket=bucket, Key=key, Body=raw, ContentType="application/json")
-    return _reference(bucket, key, answer.get("VersionId"), raw)
+    return _reference(bucket, key, answer.get("VersionId"), raw), manifest
 
 
-def read_json(s3: Any, bucket: str, key: str) -> dict[str, Any]:
-    """Return a JSON object of S3."""
-    return json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-
-
-def _present(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
-    try:
-        answer = s3.get_object(Bucket=bucket, Key=key)
-    except s3.exceptions.ClientError as error:
-        if error_code(error) in ("NoSuchKey", "404"):
-            return None
-        raise
-    return _reference(bucket, key, answer.get("VersionId"), answer["Body"].read())
-
-
-def _reference(bucket: str, key: str, version_id: str | None, raw: bytes) -> dict[str, Any]:
+def _reference(bucket: str, key: str, version_id: str | None, raw: bytes) -> Reference:
     return {"bucket": bucket, "key": key, "version_id": version_id, "sha256": hashlib.sha256(raw).hexdigest()}
 
 
@@ -84,14 +79,18 @@ def _archive(s3: Any, model_data: str) -> Iterator[tarfile.TarFile]:
         try:
             with tarfile.open(fileobj=file, mode="r:gz") as archive:
                 yield archive
-        except tarfile.TarError as error:
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise BundleRefused(f"{model_data} is no readable model.tar.gz: {error}") from error
 
 
 def _members(archive: tarfile.TarFile, model_data: str) -> dict[str, tarfile.TarInfo]:
     """Map the plain names of the regular files at the archive's root to their members; a name must be there once."""
     members: dict[str, tarfile.TarInfo] = {}
+    left = MAX_ARCHIVE_BYTES
     for member in archive:
+        left -= member.size
+        if member.size < 0 or left < 0:
+            raise BundleRefused(f"{model_data} unpacks to more than {MAX_ARCHIVE_BYTES} bytes, the limit")
         name = member.name.removeprefix("./")
         if not member.isreg() or "/" in name:
             continue
@@ -101,27 +100,28 @@ def _members(archive: tarfile.TarFile, model_data: str) -> dict[str, tarfile.Tar
     return members
 
 
-def _read_small(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> bytes:
-    member = members.get(name)
+def _read_manifest(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> bytes:
+    member = members.get(MANIFEST)
     if member is None:
-        raise BundleRefused(f"the archive has no {name} at its root; it holds {sorted(members) or 'no regular file'}")
+        held = sorted(members) or "no regular file"
+        raise BundleRefused(f"the archive has no {MANIFEST} at its root; it holds {held}")
     if member.size > MAX_MANIFEST_BYTES:
-        raise BundleRefused(f"{name} has {member.size} bytes; at most {MAX_MANIFEST_BYTES} are read")
+        raise BundleRefused(f"{MANIFEST} has {member.size} bytes; at most {MAX_MANIFEST_BYTES} are read")
     content = archive.extractfile(member)
     assert content is not None
     return content.read()
 
 
-def _files(raw: bytes) -> dict[str, dict[str, Any]]:
-    """Return bundle.json's files, or refuse it where one is missing or not known."""
+def _manifest(raw: bytes) -> Bundle:
+    """Return bundle.json, or refuse it where it is unsound, or lacks a file or names an unknown one."""
     try:
-        files: dict[str, dict[str, Any]] = json.loads(raw)["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleRefused(f"bundle.json cannot be read: {error!r}") from error
-    missing, unknown = set(REQUIRED) - set(files), set(files) - {*REQUIRED, *OPTIONAL}
+        manifest = Bundle.from_json(raw)
+    except (BundleError, RecursionError) as error:
+        raise BundleRefused(str(error)) from error
+    missing, unknown = set(REQUIRED) - set(manifest.files), set(manifest.files) - {*REQUIRED, *OPTIONAL}
     if missing or unknown:
-        raise BundleRefused(f"bundle.json lacks {sorted(missing)} and names unknown {sorted(unknown)}")
-    return files
+        raise BundleRefused(f"{MANIFEST} lacks {sorted(missing)} and names unknown {sorted(unknown)}")
+    return manifest
 
 
 @contextmanager
@@ -131,10 +131,10 @@ def _checked(
     """Yield the member's bytes once they are known to be the ones that bundle.json names."""
     member = members.get(name)
     if member is None:
-        raise BundleRefused(f"bundle.json names {name}, but the archive does not hold it")
+        raise BundleRefused(f"{MANIFEST} names {name}, but the archive does not hold it")
     if member.size != expected["bytes"] or member.size > MAX_FILE_BYTES:
         raise BundleRefused(
-            f"{name} has {member.size} bytes; bundle.json says {expected['bytes']}, the limit is {MAX_FILE_BYTES}"
+            f"{name} has {member.size} bytes; {MANIFEST} says {expected['bytes']}, the limit is {MAX_FILE_BYTES}"
         )
     source = archive.extractfile(member)
     assert source is not None
@@ -144,7 +144,7 @@ def _checked(
             digest.update(chunk)
             copy.write(chunk)
         if digest.hexdigest() != expected["sha256"]:
-            raise BundleRefused(f"{name} has sha256 {digest.hexdigest()}; bundle.json says {expected['sha256']}")
+            raise BundleRefused(f"{name} has sha256 {digest.hexdigest()}; {MANIFEST} says {expected['sha256']}")
         copy.seek(0)
         yield copy
 

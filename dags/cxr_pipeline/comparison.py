@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import random
-import re
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import quantiles
 from typing import Any
 
+from cxr.labels import CLASSES
+from cxr.patients import patient_of
+
 RESAMPLES = 2000
-LOWER_PERCENTILE = 5.0  # one-sided 95 %, as in the training job
-PATIENT = re.compile(r"(person\d+)_|((?:NORMAL2-)?IM-\d+)-")  # Kaggle's file names
+LOWER_PERCENTILE = 5  # one-sided 95 %, as in the training job
 
 
 class NotComparable(Exception):
@@ -53,7 +53,7 @@ class Scored:
     def read(cls, predictions_csv: bytes, threshold: float) -> Scored:
         rows = csv.DictReader(io.StringIO(predictions_csv.decode()))
         films = {
-            row["file"]: (row["label"] == "PNEUMONIA", float(row["probability"])) for row in rows if row["probability"]
+            row["file"]: (row["label"] == CLASSES[1], float(row["probability"])) for row in rows if row["probability"]
         }
         return cls(films, threshold)
 
@@ -90,7 +90,7 @@ def noninferiority(champion: Scored, challenger: Scored, resamples: int = RESAMP
         )
     by_patient: dict[str, list[str]] = defaultdict(list)
     for file in sorted(champion.films):
-        by_patient[_patient(file)].append(file)
+        by_patient[patient_of(file)].append(file)
     patients = list(by_patient.values())
     models = (_Ranked(champion), _Ranked(challenger))
     everyone = dict.fromkeys(champion.films, 1)
@@ -105,28 +105,15 @@ def noninferiority(champion: Scored, challenger: Scored, resamples: int = RESAMP
         difference = _difference(*models, weights)
         if difference is not None:
             drawn.append(difference)
-    if value is None or not drawn:
+    if value is None or len(drawn) < 2:
         raise NotComparable("the test films hold one class only")
-    lower = [_percentile(column, LOWER_PERCENTILE) for column in zip(*drawn, strict=True)]
+    percentiles = [quantiles(column, n=100, method="inclusive") for column in zip(*drawn, strict=True)]
+    lower = [column[LOWER_PERCENTILE - 1] for column in percentiles]
     names = ("delta_auroc", "delta_balanced_accuracy")
     return {
         **{name: {"value": v, "lower": low} for name, v, low in zip(names, value, lower, strict=True)},
         "resamples": len(drawn),
     }
-
-
-def _percentile(values: Iterable[float], percent: float) -> float:
-    """Percentile with linear interpolation between the two nearest values, as numpy's."""
-    ordered = sorted(values)
-    place = percent / 100 * (len(ordered) - 1)
-    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return below + (place - math.floor(place)) * (above - below)
-
-
-def _patient(file: str) -> str:
-    """Patient of a film by its name, as the training job reads it (one that fits no pattern is its own patient)."""
-    found = PATIENT.match(file.rpartition("/")[2])
-    return found[1] or found[2] if found else file
 
 
 class _Ranked:

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from cxr.dataset import COMPLETE, PATIENT_LIST
+from cxr.labels import CLASSES
 from cxr_pipeline.clients import error_code
-from cxr_pipeline.dataset import CLASSES, PATIENT_LIST, listing
-from cxr_pipeline.dataset_version import COMPLETE, interrupted, next_version
+from cxr_pipeline.dataset_version import interrupted, next_version
 from cxr_pipeline.difference import read_results
+from cxr_pipeline.objects import listing
 from cxr_pipeline.settings import Settings
 
 T = TypeVar("T")

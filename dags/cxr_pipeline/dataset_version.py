@@ -1,13 +1,14 @@
 """Corrected datasets are versions of the first: datasets/x/, datasets/x-v2/, datasets/x-v3/ ...
 
-Rule: half a version must not pass for a whole one; complete.json is written last, and only then may it be used.
+Half a version must not pass for a whole one: complete.json is written last, and only then may the version be used.
 """
 
 from __future__ import annotations
 
 import re
 
-COMPLETE = "complete.json"
+from cxr.dataset import COMPLETE
+
 _VERSION = re.compile(r"(?P<stem>.*?)(?:-v(?P<number>\d+))?/")
 
 

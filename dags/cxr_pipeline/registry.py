@@ -7,11 +7,25 @@ with other floors; those begin with ``gate:`` or ``comparison:``.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 MACHINE_REASONS = ("gate:", "comparison:")
 METADATA_VALUE = 256  # SageMaker's bound on a value of CustomerMetadataProperties
 UNSAFE = re.compile(r"[^\w\s.:/=+\-@]")  # what CustomerMetadataProperties may not hold
+
+
+@dataclass(frozen=True)
+class Package:
+    """What the registry records of a model.
+
+    metadata: at most 50 pairs for CustomerMetadataProperties; characters that SageMaker refuses become "_".
+    """
+
+    model_data: str
+    image: str
+    metrics_uri: str
+    metadata: dict[str, str]
 
 
 class PackageRefused(Exception):
@@ -27,13 +41,8 @@ def find(sagemaker: Any, group: str, job: str) -> str | None:
     return next((p["ModelPackageArn"] for p in summaries if p.get("ModelPackageDescription") == _title(job)), None)
 
 
-def register(
-    sagemaker: Any, group: str, job: str, *, model_data: str, image: str, metrics_uri: str, metadata: dict[str, str]
-) -> str:
-    """Create the package of training job ``job``, pending approval, unless it exists; return its ARN.
-
-    ``metadata`` (at most 50 pairs) goes to CustomerMetadataProperties; characters that SageMaker refuses become "_".
-    """
+def register(sagemaker: Any, group: str, job: str, package: Package) -> str:
+    """Create the package of training job ``job``, pending approval, unless it exists; return its ARN."""
     existing = find(sagemaker, group, job)
     if existing:
         return existing
@@ -42,14 +51,16 @@ def register(
         ModelPackageDescription=_title(job),
         ModelApprovalStatus="PendingManualApproval",
         InferenceSpecification={
-            "Containers": [{"Image": image, "ModelDataUrl": model_data}],
+            "Containers": [{"Image": package.image, "ModelDataUrl": package.model_data}],
             "SupportedContentTypes": ["image/jpeg", "image/png", "application/dicom"],
             "SupportedResponseMIMETypes": ["application/json"],
         },
         ModelMetrics={
-            "ModelQuality": {"Statistics": {"ContentType": "application/json", "S3Uri": metrics_uri}},
+            "ModelQuality": {"Statistics": {"ContentType": "application/json", "S3Uri": package.metrics_uri}},
         },
-        CustomerMetadataProperties={name: UNSAFE.sub("_", value)[:METADATA_VALUE] for name, value in metadata.items()},
+        CustomerMetadataProperties={
+            name: UNSAFE.sub("_", value)[:METADATA_VALUE] for name, value in package.metadata.items()
+        },
     )
     return str(answer["ModelPackageArn"])
 

@@ -1,4 +1,7 @@
-"""What an operator may choose when starting ``retrain``; the defaults are production's, and every floor is visible."""
+"""What an operator may choose when starting ``retrain``; the defaults are production's, and every floor is visible.
+
+What belongs to the training job is said by cxr.hyperparameters, names, defaults, ranges and sentences.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,8 @@ from typing import Any
 
 from airflow.sdk import Param
 
-# Sent to the training job as they are; the names are those of training_job.
-HYPERPARAMETERS = (
-    "head", "weights", "epochs", "patience", "learning_rate", "batch_size", "dense_units", "augment_copies",
-    "fine_tune_blocks", "fine_tune_epochs", "fine_tune_learning_rate", "alpha", "sensitivity_floor", "seed",
-    "feature_engine", "precision", "mixed_precision", "require_gpu",
-)  # fmt: skip
+from cxr.dataset import PREFIX_OR_NONE
+from cxr.hyperparameters import SPECIFICATIONS
 
 
 def _number(default: float, low: float, high: float, title: str, text: str, section: str) -> Param:
@@ -33,7 +32,7 @@ DATA, MODEL, COMPUTE, GATE, DECISION = "1 Data", "2 Model", "3 Compute", "4 Qual
 
 FORM: dict[str, Param] = {
     "dataset": Param(
-        None, type=["string", "null"], pattern="^(datasets/([^/]+/)+)?$", title="Dataset", section=DATA,
+        None, type=["string", "null"], pattern=PREFIX_OR_NONE, title="Dataset", section=DATA,
         description="Prefix in the datasets bucket that holds train/ and test/, with a slash at the end. Empty: the "
         "current one (the newest corrected version, at first datasets/chest_xray/).",
     ),
@@ -42,42 +41,17 @@ FORM: dict[str, Param] = {
         False, type="boolean", title="Train in any case", section=DATA,
         description="Train again although dataset, image and parameters are those of an earlier run.",
     ),
-    "head": _choice("gap", ["gap", "flatten"], "Head", "gap: one probability; flatten: a two-class softmax.", MODEL),
-    "weights": _choice(
-        "imagenet", ["imagenet", "channel", "random"], "Start weights",
-        "imagenet: downloaded by the job; channel: from S3, no network needed; random: only for smoke tests.", MODEL,
-    ),
+    **{
+        name: Param(one.form_default, section=COMPUTE if name == "require_gpu" else MODEL, **one.json_schema())
+        for name, one in SPECIFICATIONS.items()
+    },
     "weights_uri": Param(
         None, type=["string", "null"], pattern="^(s3://[^/]+/.+/)?$", title="Weights folder", section=MODEL,
         description="For `channel`: s3://<datasets bucket>/prefix/ with one *.weights.h5. Empty: weights/vgg16/ there.",
     ),
-    "epochs": Param(
-        None, type=["integer", "null"], minimum=1, maximum=500, title="Epochs", section=MODEL,
-        description="Upper bound of the head's training. Empty: 30 for gap, 1 for flatten.",
-    ),
-    "patience": _whole(8, 1, 500, "Patience", "Epochs without progress before the training ends.", MODEL),
-    "learning_rate": _number(0.001, 1e-7, 1.0, "Learning rate", "Of the head.", MODEL),
-    "batch_size": _whole(32, 1, 1024, "Batch size", "Films per step.", MODEL),
-    "dense_units": _whole(256, 1, 4096, "Dense units", "Width of the head's hidden layer.", MODEL),
-    "augment_copies": _whole(1, 0, 20, "Augmented copies", "Shifted and turned copies of each film.", MODEL),
-    "fine_tune_blocks": _whole(0, 0, 5, "Fine-tune blocks", "Last VGG16 blocks trained after the head (GPU).", MODEL),
-    "fine_tune_epochs": _whole(8, 1, 500, "Fine-tune epochs", "Epochs of the fine-tuning.", MODEL),
-    "fine_tune_learning_rate": _number(1e-5, 1e-8, 1e-2, "Fine-tune rate", "Learning rate of the fine-tuning.", MODEL),
-    "alpha": _number(0.05, 0.001, 0.5, "Alpha", "Share of a class that the conformal set may miss.", MODEL),
-    "sensitivity_floor": _number(
-        0.95, 0.0, 1.0, "Sensitivity sought", "The threshold is chosen on held-out films to reach it.", MODEL
-    ),
-    "seed": _whole(0, 0, 2**31 - 1, "Seed", "Same seed, same data, same model.", MODEL),
-    "feature_engine": _choice("auto", ["auto", "keras", "int8"], "Feature engine", "What computes them.", MODEL),
-    "precision": _choice("auto", ["auto", "float16"], "Precision", "auto: int8 where it changes no answer.", MODEL),
-    "mixed_precision": _choice("auto", ["auto", "true", "false"], "Mixed precision", "auto: on GPUs.", MODEL),
     "instance_type": Param(
         "ml.g5.xlarge", type="string", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", title="Instance", section=COMPUTE,
         description="SageMaker training instance.",
-    ),
-    "require_gpu": Param(
-        True, type="boolean", title="Require a GPU", section=COMPUTE,
-        description="The job fails at once if no GPU is visible. Off for CPU instances and on a laptop.",
     ),
     "spot": Param(False, type="boolean", title="Spot", section=COMPUTE, description="Cheaper; may wait or be resumed."),
     "volume_gb": _whole(50, 1, 1000, "Volume (GB)", "Dataset, checkpoints and model must fit.", COMPUTE),
@@ -120,7 +94,7 @@ FORM = with_defaults(FORM, json.loads(os.environ.get("CXR_RETRAIN_DEFAULTS", "{}
 
 def hyperparameters(params: dict[str, Any]) -> dict[str, str]:
     """Return the training job's hyperparameters as SageMaker wants them: strings, booleans in lower case."""
-    return {name: str(params[name]).lower() for name in HYPERPARAMETERS if params[name] is not None}
+    return {name: str(params[name]).lower() for name in SPECIFICATIONS if params[name] is not None}
 
 
 def fingerprint(dataset_digest: str, weights_digest: str, image: str, params: dict[str, Any]) -> str:

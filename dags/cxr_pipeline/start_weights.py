@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from cxr_pipeline.bundle import split_uri
-from cxr_pipeline.dataset import DatasetRefused, digest_of, listing
+from cxr_pipeline.dataset import DatasetRefused, digest_of
+from cxr_pipeline.objects import listing, split_uri
 
 SUFFIX = ".weights.h5"
 
 
-def locate(s3: Any, datasets_bucket: str, params: dict[str, Any]) -> tuple[str, str]:
-    """Return the weights channel's address and the digest of what lies there, or two empty strings without a channel.
+def locate(s3: Any, datasets_bucket: str, params: dict[str, Any]) -> tuple[str | None, str]:
+    """Return (the weights channel's address, the digest of what lies there), or (None, "") without a channel.
 
     Raises DatasetRefused.
     """
     if params["weights"] != "channel":
-        return "", ""
+        return None, ""
     uri = params["weights_uri"] or f"s3://{datasets_bucket}/weights/vgg16/"
     bucket, prefix = split_uri(uri)
     if bucket != datasets_bucket:
@@ -24,7 +24,9 @@ def locate(s3: Any, datasets_bucket: str, params: dict[str, Any]) -> tuple[str, 
             f"{uri} lies in another bucket than {datasets_bucket}, the only one whose weights the training role reads; "
             "copy the file there"
         )
-    digest, files = digest_of(listing(s3, bucket, prefix), suffix=SUFFIX)
-    if files != 1:
-        raise DatasetRefused(f"{uri} holds {files} files *{SUFFIX}; exactly one is expected")
-    return uri, digest
+    files = [
+        f"{o['Key']}\t{o['Size']}\t{o['ETag']}\n" for o in listing(s3, bucket, prefix) if o["Key"].endswith(SUFFIX)
+    ]
+    if len(files) != 1:
+        raise DatasetRefused(f"{uri} holds {len(files)} files *{SUFFIX}; exactly one is expected")
+    return uri, digest_of(files)

@@ -7,63 +7,34 @@ when its task is killed; this subclass keeps its request checks and its deferrab
 from __future__ import annotations
 
 import math
-import re
 import time
 from itertools import count
-from typing import Any
+from typing import Any, TypedDict
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator
 
 from cxr_pipeline.clients import client, error_code
 from cxr_pipeline.outcome import fail
 
-JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 RUNNING = ("InProgress", "Stopping")
 THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "500", "503")
-# Instances whose local NVMe is encrypted by hardware; SageMaker refuses a volume key for them.
-LOCAL_STORAGE = re.compile(r"ml\.(g4dn|g5|g6|g6e|gr6|p3dn|p4d|p4de|p5|p5e|p5en|trn1|trn1n|[a-z0-9]+d)\.")
 MAX_THROTTLED = 20  # descriptions refused in a row before the task gives up on SageMaker (not on the job)
-BOOLEANS = ("EnableManagedSpotTraining", "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption")
 
 
 class TrainingFailed(Exception):
     """The job failed for a reason that a retry may cure (capacity, internal error)."""
 
 
-def settle(request: dict[str, Any]) -> dict[str, Any]:
-    """Turn a rendered CreateTrainingJob request (every value a string) into the one to send.
+class Trained(TypedDict):
+    """What a job left. seconds: of its run; billable_seconds: as SageMaker counts them; reused: it had ended before."""
 
-    Booleans become booleans; channels and keys with an empty address and hyperparameters left empty are dropped;
-    without spot there is no MaxWaitTimeInSeconds, on instances with local storage no VolumeKmsKeyId (SageMaker
-    refuses both).
-    """
-    settled = {name: _boolean(name, value) if name in BOOLEANS else value for name, value in request.items()}
-    settled["InputDataConfig"] = [
-        channel for channel in request["InputDataConfig"] if channel["DataSource"]["S3DataSource"]["S3Uri"]
-    ]
-    for section in ("OutputDataConfig", "ResourceConfig"):
-        settled[section] = {name: value for name, value in request[section].items() if value != ""}
-    if LOCAL_STORAGE.match(settled["ResourceConfig"]["InstanceType"]):
-        settled["ResourceConfig"].pop("VolumeKmsKeyId", None)
-    if not settled["InputDataConfig"]:
-        del settled["InputDataConfig"]
-    for name in ("InstanceCount", "VolumeSizeInGB"):
-        settled["ResourceConfig"][name] = int(settled["ResourceConfig"][name])
-    settled["HyperParameters"] = {name: v for name, v in request["HyperParameters"].items() if v != "none"}
-    stop = dict(request["StoppingCondition"])
-    if not settled.get("EnableManagedSpotTraining"):
-        stop.pop("MaxWaitTimeInSeconds", None)
-    settled["StoppingCondition"] = {name: int(float(value)) for name, value in stop.items()}
-    if not JOB_NAME.fullmatch(settled["TrainingJobName"]):
-        fail(f"{settled['TrainingJobName']!r} is no training job name: at most 63 letters, digits and single dashes")
-    return settled
-
-
-def _boolean(name: str, value: str | bool) -> bool:
-    if str(value).lower() not in ("true", "false"):
-        fail(f"{name} is {value!r}; it must render to True or False")
-    return str(value).lower() == "true"
+    job: str
+    model_data: str
+    seconds: float | None
+    billable_seconds: int | None
+    metrics: dict[str, float | None]
+    reused: bool
 
 
 class JobLog:
@@ -108,21 +79,18 @@ class JobLog:
 class TrainingOperator(SageMakerTrainingOperator):
     """SageMakerTrainingOperator that owns its job from name to final status.
 
-    ``check_interval`` (seconds) is templated. Returns ``{"job", "model_data", "seconds", "billable_seconds",
-    "metrics", "reused"}``. Deferred (``operators.default_deferrable``) it waits in the triggerer for at most
-    ``max_attempts`` intervals; a job adopted on a retry is awaited in the worker.
+    ``config`` (a TrainingRequest) and ``check_interval`` (seconds) are data of an earlier task. Deferred
+    (``operators.default_deferrable``) it waits in the triggerer for at most ``max_attempts`` intervals; a job adopted
+    on a retry is awaited in the worker.
     """
 
     template_fields = (*SageMakerTrainingOperator.template_fields, "check_interval")
 
-    def __init__(self, *, check_interval: int | str = 30, max_attempts: int = 2880, **kwargs: Any) -> None:
+    def __init__(self, *, max_attempts: int = 2880, **kwargs: Any) -> None:
         super().__init__(check_if_job_exists=False, print_log=False, max_attempts=max_attempts, **kwargs)
-        self.check_interval = check_interval
         self._job: str | None = None
 
-    def execute(self, context: Any) -> dict[str, Any]:
-        self.check_interval = int(float(self.check_interval))
-        self.config = settle(self.config)
+    def execute(self, context: Any) -> Any:
         name, found = self._claim(self.config["TrainingJobName"])
         self.config["TrainingJobName"] = self._job = name
         if found is None and self.deferrable:
@@ -135,7 +103,7 @@ class TrainingOperator(SageMakerTrainingOperator):
             self.log.info("training job %s exists already (%s): no second one is paid for", name, found)
         return self._outcome(self._wait(name), reused=found == "Completed")
 
-    def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
         if not event or "job_name" not in event:
             raise TrainingFailed(f"the trigger answered {event!r}")
         description = self.hook.describe_training_job(event["job_name"])
@@ -200,7 +168,7 @@ class TrainingOperator(SageMakerTrainingOperator):
                     return description
             time.sleep(self.check_interval)
 
-    def _outcome(self, description: dict[str, Any], *, reused: bool) -> dict[str, Any]:
+    def _outcome(self, description: dict[str, Any], *, reused: bool) -> Any:
         name, status = description["TrainingJobName"], description["TrainingJobStatus"]
         reason = description.get("FailureReason") or description.get("SecondaryStatus") or "no reason given"
         if status == "Stopped":

@@ -12,13 +12,19 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+from cxr.bundle import Bundle
+from cxr.pointer import Move, PointerStore, Release
+
+if TYPE_CHECKING:
+    from cxr_pipeline.training_request import TrainingRequest
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 sys.path.insert(0, str(DAGS))  # as Airflow does with its DAGs folder; the repository, where cxr lies, is there already
@@ -48,9 +54,12 @@ class Deployed:
 
     local: Any
     settings: dict[str, str]
+    clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
-        return self.local.client(service)
+        if service not in self.clients:
+            self.clients[service] = self.local.client(service)
+        return self.clients[service]
 
     def image(self, name: str) -> str:
         return self.settings["training_image"].replace("-training", f"-{name}")
@@ -94,22 +103,36 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 
 @pytest.fixture
-def job_request(aws: Deployed) -> Callable[..., dict[str, Any]]:
-    """The request of a training job by image and name, as the DAG's template renders it."""
+def job_request(aws: Deployed) -> Callable[..., TrainingRequest]:
+    """The request of a training job by image and name; its dataset is of no matter."""
+    from cxr_pipeline.retrain_form import FORM
+    from cxr_pipeline.settings import Settings
+    from cxr_pipeline.training_request import training_request
 
-    def make(image: str, name: str, **more: Any) -> dict[str, Any]:
-        return {
-            "TrainingJobName": name,
-            "AlgorithmSpecification": {"TrainingImage": aws.image(image), "TrainingInputMode": "File"},
-            "RoleArn": aws.settings["training_role_arn"],
-            "HyperParameters": {"epochs": "none", "seed": "1"},
-            "InputDataConfig": [],
-            "OutputDataConfig": {"S3OutputPath": f"s3://{aws.settings['models_bucket']}/training/", "KmsKeyId": ""},
-            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": "1"},
-            "StoppingCondition": {"MaxRuntimeInSeconds": "300", "MaxWaitTimeInSeconds": "600"},
-            "EnableManagedSpotTraining": "False",
-            **more,
+    def make(image: str, name: str, **params: Any) -> TrainingRequest:
+        names = Settings(**{**aws.settings, "training_image": aws.image(image)})
+        small = {"instance_type": "ml.m5.large", "volume_gb": 1, "max_runtime_minutes": 5}
+        chosen = {**{name: param.value for name, param in FORM.items()}, **small, **params}
+        return training_request(name, names, chosen, {"dataset": f"s3://{names.datasets_bucket}/datasets/any/"})
+
+    aws.put("datasets_bucket", "datasets/any/file", b"x")
+    return make
+
+
+@pytest.fixture(scope="session")
+def made_bundle() -> Callable[..., Bundle]:
+    """The manifest of a bundle of some files, sound in all it says."""
+
+    def make(files: dict[str, bytes], name: str = "job") -> Bundle:
+        entries = {
+            file: {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)} for file, body in files.items()
         }
+        return Bundle(
+            name=name, created_at="2026-01-01T00:00:00Z", files=entries, head="gap", precision="float32",
+            weights={"source": "random", "label": "none"}, temperature=1.0, threshold=0.5,
+            conformal={"alpha": 0.05, "quantile": {"NORMAL": 0.6, "PNEUMONIA": 0.6}}, ood={"limit": 10.0}, metrics={},
+            dataset={"digest": "0" * 64}, code_version="test", versions={}, seed=0,
+        )  # fmt: skip
 
     return make
 
@@ -141,21 +164,24 @@ def copy_database(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished DAG run: its state, its tasks' states, what they returned and their headlines."""
+    """A finished DAG run: its state, its tasks' states, what they returned, all that they said, and their headlines."""
 
     state: str
     tasks: dict[str, str]
     returned: dict[str, Any]
+    log: str
     headlines: list[str]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A registered model."""
+    """A registered model, and the run that trained it and refused it."""
 
     job: str
     package_arn: str
     sha256: str
+    tasks: dict[str, str]
+    reason: str
 
 
 @pytest.fixture(scope="package")
@@ -193,10 +219,13 @@ def few_patients(start: int) -> list[int]:
 def trained(aws: Deployed, small: dict[str, Any], metadata: None) -> Trained:
     """The one training job that these tests pay for, run by the DAG itself below a floor that no model meets."""
     from airflow.dag_processing.dagbag import DagBag
+    from cxr_pipeline import registry
 
-    done = DagBag(str(DAGS)).dags["retrain"].test(run_conf={**small, "max_ece": 0})
-    registered = done.get_task_instance("register").xcom_pull(task_ids="register")
-    return Trained(registered["job"], registered["package_arn"], registered["model_sha256"])
+    done = DagBag(str(DAGS)).dags["retrain"].test(run_conf={**small, "min_auroc": 1, "max_ece": 0})
+    tasks = {t.task_id: str(t.state) for t in done.get_task_instances()}
+    model = done.get_task_instance("register").xcom_pull(task_ids="register")
+    _, reason = registry.status(aws.client("sagemaker"), model["package_arn"])
+    return Trained(model["job"], model["package_arn"], model["model_sha256"], tasks, reason)
 
 
 @pytest.fixture
@@ -236,27 +265,12 @@ def serve_variant(aws: Deployed) -> Callable[..., dict[str, Any]]:
             s3.put_object(Bucket=bucket, Key=target + name, Body=body)
         raw = json.dumps(manifest).encode()
         version = s3.put_object(Bucket=bucket, Key=f"{target}bundle.json", Body=raw)["VersionId"]
-        digest = hashlib.sha256(raw).hexdigest()
-        reference = {"bucket": bucket, "key": f"{target}bundle.json", "version_id": version, "sha256": digest}
-        from cxr_pipeline import pointer
-
-        written = pointer.promote(
-            s3, bucket, pointer.read(s3, bucket), bundle=reference, package_arn="arn:aws:sagemaker:us-east-1:1:m/old/0",
-            version="0", actor="test", reason="a variant",
-        )  # fmt: skip
-        return written.document
+        release = Release("0", bucket, f"{target}bundle.json", version, hashlib.sha256(raw).hexdigest(), "arn:old/0")
+        pointer = PointerStore(s3, bucket)
+        written = pointer.promote(release, pointer.read(), Move("test", "a variant"))
+        return written.pointer.as_json()
 
     return serve
-
-
-@pytest.fixture
-def training_image(aws: Deployed, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Tell the DAGs to train with another image of IMAGES."""
-
-    def use(name: str) -> None:
-        monkeypatch.setenv("AIRFLOW_VAR_CXR", json.dumps({**aws.settings, "training_image": aws.image(name)}))
-
-    return use
 
 
 @pytest.fixture
@@ -264,20 +278,18 @@ def run(aws: Deployed, metadata: None, capfd: pytest.CaptureFixture[str]) -> Cal
     """Run a DAG with `dag.test()`: every task in this process, nothing mocked."""
     from airflow.dag_processing.dagbag import DagBag
 
-    def run_dag(dag_id: str, conf: dict[str, Any] | None = None, deferrable: bool = False, **how: Any) -> Run:
+    def run_dag(dag_id: str, conf: dict[str, Any] | None = None, **how: Any) -> Run:
         bag = DagBag(str(DAGS))  # a fresh one: dag.test() writes the run's parameters into the DAG
         assert bag.import_errors == {}
-        for task in bag.dags[dag_id].tasks:
-            if hasattr(task, "deferrable"):
-                task.deferrable = deferrable
         capfd.readouterr()
         done = bag.dags[dag_id].test(run_conf=conf or {}, **how)
-        out, _ = capfd.readouterr()
+        out, err = capfd.readouterr()
         instances = done.get_task_instances()
         return Run(
             state=str(done.state),
             tasks={t.task_id: str(t.state) for t in instances},
             returned={t.task_id: t.xcom_pull(task_ids=t.task_id) for t in instances},
+            log=out + err,
             headlines=[line.split("headline: ", 1)[1] for line in out.splitlines() if "headline: " in line],
         )
 

@@ -9,6 +9,8 @@ import pytest
 from cxr_pipeline import comparison
 from cxr_pipeline.comparison import Margins, NotComparable, Scored, worse
 
+from cxr.patients import patient_of
+
 MARGINS = Margins(auroc=-0.01, balanced_accuracy=-0.02)
 
 
@@ -67,24 +69,6 @@ def test_one_class_alone_is_not_comparable() -> None:
         bounds(ill, ill)
 
 
-@pytest.mark.parametrize(
-    "file",
-    ["test/PNEUMONIA/person12_virus_3.jpeg", "test/NORMAL/IM-0115-0001.jpeg", "NORMAL2-IM-7-1.jpeg", "x-rays.png"],
-)
-def test_a_name_says_the_patient_that_the_training_job_reads_from_it(file: str) -> None:
-    from cxr.patients import patient_of
-
-    known = patient_of(file)
-    name = file.rpartition("/")[2]
-    assert comparison._patient(file) == (file if known == name else known)
-
-
-def test_a_percentile_is_numpy_s() -> None:
-    values = [random.Random(3).gauss(0, 1) for _ in range(7)] + [0.25, -4.0]
-    for percent in (0.0, 5.0, 37.5, 100.0):
-        assert comparison._percentile(values, percent) == pytest.approx(np.percentile(values, percent))
-
-
 @pytest.mark.heavy
 def test_the_bounds_are_those_of_the_training_job() -> None:
     from training_job import champion
@@ -92,7 +76,7 @@ def test_the_bounds_are_those_of_the_training_job() -> None:
     old, new = scored(0.3, films=400), scored(0.35, films=400, seed=2)
     files = sorted(old.films)
     sides = [(np.array([s.films[file][1] for file in files]), s.threshold) for s in (old, new)]
-    patients = [comparison._patient(file) for file in files]
+    patients = [patient_of(file) for file in files]
     job = champion.noninferiority(np.array([int(old.labels[file]) for file in files]), patients, *sides)
     dag = comparison.noninferiority(old, new)
     assert comparison.LOWER_PERCENTILE == champion.LOWER_PERCENTILE

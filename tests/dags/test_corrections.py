@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from cxr_pipeline.corrections import (
     read,
 )
 from cxr_pipeline.dataset_version import next_version, previous_version
+from cxr_pipeline.objects import listing
 from cxr_pipeline.settings import Settings
 
 
@@ -76,7 +76,7 @@ def test_corrections_become_the_next_version_of_the_dataset(
     done = run("correct_labels", {"dataset": small["dataset"], "corrections": "key,label\nw/c.jpeg,normal\n"})
     assert done.state == "success"
     s3, bucket = aws.client("s3"), aws.settings["datasets_bucket"]
-    found = dataset.read_listing("datasets/small-v2/", dataset.listing(s3, bucket, "datasets/small-v2/"))
+    found = dataset.read_listing("datasets/small-v2/", listing(s3, bucket, "datasets/small-v2/"))
     assert found.counts["train"] == {"NORMAL": 11, "PNEUMONIA": 10}
     assert found.counts["test"] == {"NORMAL": 4, "PNEUMONIA": 4}
     assert dataset.current(s3, bucket) == "datasets/small-v2/"
@@ -114,7 +114,7 @@ def test_a_film_that_does_not_exist_stops_the_new_version(
     assert done.state == "failed"
     assert any("not in the uploads bucket: the keys of line 2" in line for line in done.headlines)
     assert not any("missing.jpeg" in line for line in done.headlines)
-    assert not list(dataset.listing(aws.client("s3"), aws.settings["datasets_bucket"], "datasets/gap-v2/"))
+    assert not list(listing(aws.client("s3"), aws.settings["datasets_bucket"], "datasets/gap-v2/"))
 
 
 BASE, V2, V3 = "datasets/x/", "datasets/x-v2/", "datasets/x-v3/"
@@ -150,7 +150,7 @@ class Hospital:
         bucket = self.names.datasets_bucket
         return {
             item["Key"].removeprefix(prefix): self.s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
-            for item in dataset.listing(self.s3, bucket, prefix)
+            for item in listing(self.s3, bucket, prefix)
         }
 
     def correct(self, labels: dict[str, str], base: str = BASE) -> Version:
@@ -323,13 +323,3 @@ def test_an_interrupted_version_is_no_base(hospital: Hospital) -> None:
     with pytest.raises(CorrectionsRefused, match=r"x-v2/ lacks complete\.json.*corrections on datasets/x/ again"):
         hospital.correct({"a.jpeg": "NORMAL"}, V2)
     assert hospital.films(V3) == {}
-
-
-def test_the_mark_is_no_film_of_the_training_job(tmp_path: Path) -> None:
-    from training_job.dataset import listing
-
-    for path in FILMS:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
-    (tmp_path / dataset.COMPLETE).touch()
-    assert {path for films in listing(tmp_path).values() for path, _ in films} == set(FILMS)

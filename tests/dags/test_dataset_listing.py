@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,16 +32,42 @@ def test_films_are_counted_by_split_and_class() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [
-        "__MACOSX/train/NORMAL/._1.jpeg", "train/NORMAL/.DS_Store", "train/NORMAL/Thumbs.db", "val/NORMAL/1.jpeg",
-        "train/OTHER/1.jpeg", "train/NORMAL/deep/1.jpeg", "readme.txt", "train/NORMAL/notes.txt",
-        "train/patients.csv", "complete.json",
-    ],
+    ["__MACOSX/train/NORMAL/._1.jpeg", "train/NORMAL/.DS_Store", "train/NORMAL/Thumbs.db", "val/NORMAL/1.jpeg",
+     "complete.json", "train/NORMAL/", ".ipynb_checkpoints/train/NORMAL/1.jpeg", "train/.gitkeep"],
 )  # fmt: skip
-def test_junk_is_counted_and_not_read(key: str) -> None:
+def test_what_lies_beside_the_films_is_not_read(key: str) -> None:
     found = read_listing(PREFIX, [*films(), one(key)])
-    assert sum(found.ignored.values()) == 1
+    assert (found.strays, found.counts) == ({}, read_listing(PREFIX, films()).counts)
     assert found.digest == read_listing(PREFIX, films()).digest
+    check(found, 3)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["train/OTHER/1.jpeg", "readme.txt", "train/NORMAL/notes.txt", "train/patients.csv", "Train/NORMAL/1.jpeg",
+     "chest_xray/train/NORMAL/1.jpeg", "train/NORMAL/1.jpeg.bak"],
+)  # fmt: skip
+def test_what_would_be_overlooked_is_refused_by_its_place_and_not_by_its_name(key: str) -> None:
+    found = read_listing(PREFIX, [*films(), one(key)])
+    with pytest.raises(DatasetRefused, match=r"place 13 of the listing") as refused:
+        check(found, 3)
+    assert key.rpartition("/")[2] not in str(refused.value)
+
+
+def test_the_training_job_reads_what_the_listing_counts(tmp_path: Path) -> None:
+    """One rule: what is a film here is one there, also where a film lies deeper or is named by its DICOM UID."""
+    from training_job.dataset import listing
+
+    paths = [*(f["Key"].removeprefix(PREFIX) for f in films()), "train/NORMAL/ward 3/x.PNG", "complete.json"]
+    paths += ["train/NORMAL/CR.1.2.840.113619.2.55", "train/PNEUMONIA/IM0001", "train/NORMAL/.gitkeep"]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    found = read_listing(PREFIX, map(one, paths))
+    assert {split: sum(found.counts[split].values()) for split in found.counts} == {
+        split: len(there) for split, there in listing(tmp_path).items()
+    }
+    assert found.counts["train"] == {"NORMAL": 5, "PNEUMONIA": 4}
 
 
 def test_a_nested_archive_is_refused_with_the_prefix_to_use() -> None:
@@ -53,12 +80,9 @@ def test_too_few_films_are_refused_with_the_numbers() -> None:
         check(read_listing(PREFIX, films(3)), 4)
 
 
-def test_an_empty_film_is_no_film() -> None:
-    assert read_listing(PREFIX, [one("train/NORMAL/1.jpeg", size=0)]).ignored == {"empty object": 1}
-
-
-def test_a_dicom_file_without_a_suffix_is_a_film() -> None:
-    assert read_listing(PREFIX, [one("train/NORMAL/IM0001")]).counts["train"]["NORMAL"] == 1
+def test_an_empty_film_is_refused() -> None:
+    with pytest.raises(DatasetRefused, match="1 x is empty"):
+        check(read_listing(PREFIX, [*films(), one("train/NORMAL/empty.jpeg", size=0)]), 3)
 
 
 def test_the_digest_changes_with_any_film_and_not_with_the_order() -> None:

@@ -34,7 +34,7 @@ class Listing:
 
 
 def test_weights_that_the_job_downloads_itself_need_no_channel() -> None:
-    assert locate(Listing(), BUCKET, {"weights": "imagenet", "weights_uri": None}) == ("", "")
+    assert locate(Listing(), BUCKET, {"weights": "imagenet", "weights_uri": None}) == (None, "")
 
 
 def test_the_digest_follows_the_file() -> None:

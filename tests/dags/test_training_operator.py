@@ -11,8 +11,9 @@ from itertools import count
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 from botocore.stub import Stubber
-from cxr_pipeline.training import LOG_GROUP, JobLog, TrainingFailed, TrainingOperator, settle
+from cxr_pipeline.training import LOG_GROUP, JobLog, TrainingFailed, TrainingOperator
 from moto.sagemaker.models import sagemaker_backends
 
 from local_aws.server import ACCOUNT, REGION
@@ -29,7 +30,7 @@ def name() -> str:
 @pytest.fixture
 def operator(job_request: Any, name: str) -> Callable[[str], TrainingOperator]:
     def make(image: str) -> TrainingOperator:
-        return TrainingOperator(task_id="train", config=job_request(image, name), check_interval="1")
+        return TrainingOperator(task_id="train", config=job_request(image, name), check_interval=1)
 
     return make
 
@@ -37,7 +38,7 @@ def operator(job_request: Any, name: str) -> Callable[[str], TrainingOperator]:
 @pytest.fixture
 def slow_job(aws: Any, job_request: Any, name: str) -> Iterator[str]:
     sagemaker = aws.client("sagemaker")
-    sagemaker.create_training_job(**settle(job_request("slow", name)))
+    sagemaker.create_training_job(**job_request("slow", name))
     yield name
     if status(aws, name) in ("InProgress", "Stopping"):
         sagemaker.stop_training_job(TrainingJobName=name)
@@ -165,36 +166,17 @@ def test_throttled_descriptions_are_waited_out(
     assert next(refused) > 12
 
 
-def test_a_request_is_settled_from_rendered_strings(job_request: Any) -> None:
-    channel = {"ChannelName": "c", "DataSource": {"S3DataSource": {"S3Uri": ""}}}
-    settled = settle(job_request("quick", "cxr-x", InputDataConfig=[channel], EnableNetworkIsolation="True"))
-    assert "InputDataConfig" not in settled
-    assert settled["ResourceConfig"]["VolumeSizeInGB"] == 1
-    assert settled["HyperParameters"] == {"seed": "1"}
-    assert settled["EnableNetworkIsolation"] is True
-    assert settled["StoppingCondition"] == {"MaxRuntimeInSeconds": 300}
-    assert settled["OutputDataConfig"].keys() == {"S3OutputPath"}
-
-
-@pytest.mark.parametrize(
-    ("instance", "kept"),
-    [("ml.m5.xlarge", True), ("ml.p3.2xlarge", True), ("ml.g5.xlarge", False), ("ml.g4dn.xlarge", False)],
-)
-def test_a_volume_key_is_sent_only_to_instances_that_take_one(job_request: Any, instance: str, kept: bool) -> None:
-    resources = {"InstanceType": instance, "InstanceCount": "1", "VolumeSizeInGB": "50", "VolumeKmsKeyId": "key"}
-    settled = settle(job_request("quick", "cxr-x", ResourceConfig=resources))
-    assert ("VolumeKmsKeyId" in settled["ResourceConfig"]) is kept
-
-
-def test_spot_keeps_its_longest_wait(job_request: Any) -> None:
-    settled = settle(job_request("quick", "cxr-x", EnableManagedSpotTraining="True"))
-    assert settled["StoppingCondition"] == {"MaxRuntimeInSeconds": 300, "MaxWaitTimeInSeconds": 600}
-
-
-@pytest.mark.parametrize("bad", ["under_score", "x" * 64, "-lead", "trail-", "a..b"])
-def test_a_name_that_sagemaker_refuses_is_refused_before_it_is_sent(job_request: Any, bad: str) -> None:
-    with pytest.raises(Exception, match="no training job name"):
-        settle(job_request("quick", bad))
+def test_a_deferred_job_is_left_to_the_triggerer_and_its_end_is_what_ends_the_task(
+    aws: Any, name: str, operator: Callable[[str], TrainingOperator]
+) -> None:
+    task = operator("quick")
+    task.deferrable = True
+    with pytest.raises(TaskDeferred) as left:
+        task.execute({})
+    assert left.value.method_name == "execute_complete"
+    while status(aws, name) == "InProgress":
+        time.sleep(0.1)
+    assert task.execute_complete({}, {"status": "success", "job_name": name})["job"] == name
 
 
 def test_the_failure_reason_of_a_job_ends_the_task_for_good(

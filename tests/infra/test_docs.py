@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr.hyperparameters import SPECIFICATIONS
 from infra import __main__ as command_line
 from infra.config import Config
 from infra.template import FOLDER
@@ -61,6 +62,7 @@ def test_every_setting_that_an_operator_s_document_names_exists(document):
     elsewhere = {"roll_back", "classify_backlog", "no_answer", "message_refused", "max_runtime_minutes", "safe_mode",
                  "aws_default", "means_s", "out_of_distribution", "model_withdrawn", "correct_labels"}  # fmt: skip
     of_the_form = set(re.findall(r'"([a-z_]+)"', (ROOT / "dags/cxr_pipeline/retrain_form.py").read_text()))
+    of_the_form |= set(SPECIFICATIONS)
     assert named <= SETTINGS | elsewhere | of_the_form, named - SETTINGS - elsewhere - of_the_form
 
 

@@ -30,6 +30,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from cxr.bundle import Bundle
 from infra import operate
 from infra.config import Config
 from infra.errors import Fault
@@ -266,6 +267,8 @@ METRICS = {
 }
 RUN = SimpleNamespace(run_id="run", run_after=datetime(2026, 11, 22, tzinfo=UTC), start_date=datetime.now(UTC))
 
+QUANTILE = {"NORMAL": 0.5, "PNEUMONIA": 0.5}
+
 
 def archive() -> tuple[bytes, str]:
     """model.tar.gz as a training job leaves it, and the sha256 of its model."""
@@ -275,11 +278,14 @@ def archive() -> tuple[bytes, str]:
         b"file,label,probability\ntest/NORMAL/c.jpeg,NORMAL,0.1\ntest/PNEUMONIA/d.jpeg,PNEUMONIA,0.9"
     )
     entries = {n: {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for n, body in files.items()}
-    manifest = {"files": entries, "dataset": {"digest": "d"}, "weights": {"label": "w"}, "head": "gap",
-                "code_version": "1", "threshold": 0.5}  # fmt: skip
+    manifest = Bundle(
+        name="job", created_at="2026-11-22T00:00:00Z", files=entries, head="gap", precision="int8", temperature=1.0,
+        weights={"source": "channel", "label": "w"}, threshold=0.5, conformal={"alpha": 0.05, "quantile": QUANTILE},
+        ood={"limit": 1.0}, metrics={}, dataset={"digest": "d"}, code_version="1", versions={}, seed=0,
+    )  # fmt: skip
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for name, body in (files | {"bundle.json": json.dumps(manifest).encode()}).items():
+        for name, body in (files | {"bundle.json": manifest.to_json()}).items():
             member = tarfile.TarInfo(name)
             member.size = len(body)
             tar.addfile(member, io.BytesIO(body))
@@ -304,7 +310,7 @@ class Answering:
 
     def answer(self, key: str) -> None:
         result = {
-            "status": "ok", "label": "NORMAL", "probability": 0.9 if "PNEUMONIA" in key else 0.1, "confidence": 0.9,
+            "status": "ok", "label": "NORMAL", "probability": 0.9 if key.endswith("/3") else 0.1, "confidence": 0.9,
             "threshold": 0.5, "priority": "routine", "ood": None, "reasons": [], "model": self._model,
             "supersedes": None, "heatmap": {"key": f"heatmaps/{key}/a.png"}, "classified_at": "2026-11-22T00:00:00Z",
             "image": {"etag": "e", "sha256": "s"},
@@ -373,12 +379,11 @@ def retrain(patch, settings, s3, packed):
     params = chosen(dag.FORM, min_films=1, weights="channel", instance_type="ml.m5.large", min_auroc=0)
     context = context_of(patch, dag, params)
     planned = dag.plan.function()
-    output = f"training/{planned['job']}/output/model.tar.gz"
+    job = planned["request"]["TrainingJobName"]
+    output = f"training/{job}/output/model.tar.gz"
     s3.put_object(Bucket=settings["models_bucket"], Key=output, Body=packed)
-    bystander("logs").create_log_stream(logGroupName=JOB_LOG, logStreamName=f"{planned['job']}/algo-1")
-    task = dag.TrainingOperator(task_id="train", config=dag.TRAINING_JOB, check_interval="1")
-    context["ti"].xcom_pull = lambda task_ids: planned
-    task.render_template_fields(context | {"var": {"json": {"cxr": settings}}})
+    bystander("logs").create_log_stream(logGroupName=JOB_LOG, logStreamName=f"{job}/algo-1")
+    task = dag.TrainingOperator(task_id="train", config=planned["request"], check_interval=1)
     trained = task.execute({})
     task.execute_complete({}, {"job_name": trained["job"]})
     task.on_kill()
@@ -399,7 +404,7 @@ def by_hand(recorder, outputs):
     session, config = boto3.Session(region_name=REGION), Config(region=REGION)
     recorder.role = "Operator"
     operate.promote(session, config, outputs, "1", "why")
-    with pytest.raises(Fault, match="none before it"):
+    with pytest.raises(Fault, match="replaced no model"):
         operate.roll_back(session, config, outputs, "why")
     recorder.role = "AirflowRole"
 
