@@ -9,18 +9,16 @@ AWS at a time in a process, empty when it starts and gone when it ends.
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import errno
 import json
 import logging
-import shutil
 import socket
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -28,7 +26,7 @@ import boto3
 from flask import Response, request
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal.models import moto_api_backend
-from moto.server import DomainDispatcherApplication, MotoRequestHandler, ThreadedMotoServer, create_backend_app
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
@@ -61,11 +59,10 @@ class _RequestHandler(MotoRequestHandler):
         pass
 
 
-class _Server(ThreadedMotoServer):
-    """moto's threaded server on a socket that is bound before the thread starts, so that a taken port cannot hang."""
+class _Server:
+    """moto behind HTTP, in threads; the socket is bound here, so that a taken port is an error and not an exit."""
 
     def __init__(self, port: int) -> None:
-        super().__init__(HOST, port, verbose=False)
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -78,20 +75,16 @@ class _Server(ThreadedMotoServer):
                 f"port {port} on {HOST} is taken; stop what listens there, or pass 0 for any free one"
             ) from None
         self._socket.listen(128)
-
-    def _server_entry(self) -> None:
-        application = DomainDispatcherApplication(_backend_app)
-        host, port = self._socket.getsockname()
+        self.port = self._socket.getsockname()[1]
+        application, descriptor = DomainDispatcherApplication(_backend_app), self._socket.fileno()
         self._server = make_server(
-            host, port, application, threaded=True, request_handler=_RequestHandler, fd=self._socket.fileno()
+            HOST, self.port, application, threaded=True, request_handler=_RequestHandler, fd=descriptor
         )
-        self._server_ready_event.set()
-        self._server.serve_forever(poll_interval=0.05)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def stop(self) -> None:
-        super().stop()
-        if self._server:
-            self._server.server_close()
+        self._server.shutdown()
+        self._server.server_close()
         self._socket.close()
 
 
@@ -146,71 +139,49 @@ class LocalAWS:
         self._concurrency, self._cwd, self._on_delivery = concurrency, cwd, on_delivery
         self._session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
         self._making_clients = threading.Lock()
-        self._running = False
 
     def __enter__(self) -> LocalAWS:
         if not _one_at_a_time.acquire(blocking=False):
             raise RuntimeError("a local AWS runs in this process already; moto's state is global, so use that one")
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(_one_at_a_time.release)
+            self._start(undo)
+            self._undo = undo.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def __exit__(self, *error: object) -> None:
+        """Stop serving and kill every child process."""
+        self._undo.close()
 
-    def _start(self) -> None:
-        self._running = True
-        atexit.register(self.stop)
-        self._folder = Path(tempfile.mkdtemp(prefix="local-aws-"))
-        self.log_dir = self._wanted_log_dir or self._folder / "logs"
+    def _start(self, undo: contextlib.ExitStack) -> None:
+        """What is started or replaced is undone in the opposite order."""
+        folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="local-aws-", ignore_cleanup_errors=True)))
+        self.log_dir = self._wanted_log_dir or folder / "logs"
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        self._server = _Server(self._port)
-        self._children = Children(self._folder)
-        machine = Host(
-            self._children, self._images, lambda: self.environment, self._cwd, self._folder / "work", self.log_dir
-        )
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        moto_api_backend.reset()
+        undo.callback(moto_api_backend.reset)
+        patches = Patches()
+        undo.callback(patches.undo)
+        server = _Server(self._port)
+        undo.callback(server.stop)
+        self.endpoint = f"http://{HOST}:{server.port}"
+        self._children = Children(folder)
+        undo.callback(self._children.close)
+        machine = Host(self._children, self._images, self.environment, self._cwd, folder / "work", self.log_dir)
         self.functions = Functions(machine, self._concurrency)
         self._sources = EventSources(self.functions, self._concurrency, self._on_delivery)
+        undo.callback(self._sources.close)
+        undo.callback(self.functions.close)
         self.training_jobs = TrainingJobs(machine)
-        _forget_everything()
-        self._patches = Patches()
-        queues.install(self._patches, lambda: self.endpoint)
-        storage.install(self._patches)
-        registry.install(self._patches)
-        install_cloudformation(self._patches, lru_cache(self.client))
-        self.functions.install(self._patches)
-        self._sources.install(self._patches)
-        self.training_jobs.install(self._patches)
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        self.endpoint = f"http://{host}:{port}"
-
-    def stop(self) -> None:
-        """Stop serving and kill every child process; safe to call again."""
-        if not self._running:
-            return
-        self._running = False
-        atexit.unregister(self.stop)
-        for part, method in (
-            ("_sources", "end"),
-            ("training_jobs", "close"),
-            ("functions", "close"),
-            ("_sources", "close"),
-            ("_children", "close"),
-            ("_server", "stop"),
-            ("_patches", "undo"),
-        ):
-            if hasattr(self, part):
-                getattr(getattr(self, part), method)()
-        _forget_everything()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        _one_at_a_time.release()
+        undo.callback(self.training_jobs.close)
+        undo.callback(self._sources.end)
+        queues.install(patches, self.endpoint)
+        storage.install(patches)
+        registry.install(patches)
+        install_cloudformation(patches, lru_cache(self.client))
+        for part in (self.functions, self._sources, self.training_jobs):
+            part.install(patches)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -237,7 +208,3 @@ class LocalAWS:
         """Process ids of what runs now: warm Lambda processes by function name, training jobs by job name."""
         jobs = {name: [pid] for name, pid in self.training_jobs.pids().items()}
         return {**self.functions.pids(), **jobs}
-
-
-def _forget_everything() -> None:
-    moto_api_backend.reset()

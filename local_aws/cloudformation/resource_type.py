@@ -56,60 +56,45 @@ class Type:
 
     extends_moto = True
     name_property: str | None = None
-    attributes: tuple[str, ...] = ()
 
     def __init__(self, client: Callable[[str], Any]) -> None:
         self.client = client
         self.moto: Any = None
 
     def has_cfn_attr(self, name: str) -> bool:
-        return name in self.attributes if not self.extends_moto else self.moto.has_cfn_attr(name)
+        return bool(self.moto.has_cfn_attr(name))
 
     def create_from_cloudformation_json(
-        self, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str, **kwargs: Any
+        self, name: str, resource: dict[str, Any], account: str, region: str, **context: Any
     ) -> Any:
         try:
-            return self.create(resource_name, cloudformation_json, account_id, region_name, kwargs)
+            return self.create(name, resource, account, region, **context)
         except Exception as error:
-            logical, kind = kwargs.get("LogicalId", resource_name), cloudformation_json.get("Type", "")
             detail = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise ResourceFailed(logical, kind, detail) from error
+            raise ResourceFailed(context.get("LogicalId", name), resource.get("Type", ""), detail) from error
 
-    def update_from_cloudformation_json(
-        self,
-        original_resource: Any,
-        new_resource_name: str,
-        cloudformation_json: dict[str, Any],
-        account_id: str,
-        region_name: str,
-    ) -> Any:
-        return self.update(original_resource, new_resource_name, cloudformation_json, account_id, region_name)
-
-    def delete_from_cloudformation_json(
-        self, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str
-    ) -> None:
-        self.delete(resource_name, cloudformation_json, account_id, region_name)
-
-    def create(self, name: str, resource: dict[str, Any], account: str, region: str, context: dict[str, Any]) -> Any:
+    def create(self, name: str, resource: dict[str, Any], account: str, region: str, **context: Any) -> Any:
         made = self.moto.create_from_cloudformation_json(name, resource, account, region, **context)
         try:
             self.apply(made, resource.get("Properties", {}))
         except Exception:
-            self.delete(made.physical_resource_id, resource, account, region)
+            self.delete_from_cloudformation_json(made.physical_resource_id, resource, account, region)
             raise
         return made
 
-    def update(self, made: Any, new_name: str, resource: dict[str, Any], account: str, region: str) -> Any:
-        if hasattr(self.moto.update_from_cloudformation_json, "__isabstractmethod__"):
-            log.warning("moto cannot update %s; only what the local AWS adds to it is applied", resource["Type"])
-            updated = None
+    def update_from_cloudformation_json(
+        self, original_resource: Any, new_resource_name: str, cloudformation_json: dict[str, Any], **place: str
+    ) -> Any:
+        updated, update = original_resource, self.moto.update_from_cloudformation_json
+        if hasattr(update, "__isabstractmethod__"):
+            kind = cloudformation_json["Type"]
+            log.warning("moto cannot update %s; only what the local AWS adds to it is applied", kind)
         else:
-            updated = self.moto.update_from_cloudformation_json(made, new_name, resource, account, region)
-        updated = made if updated is None else updated
-        self.apply(updated, resource.get("Properties", {}))
+            updated = update(original_resource, new_resource_name, cloudformation_json, **place) or original_resource
+        self.apply(updated, cloudformation_json.get("Properties", {}))
         return updated
 
-    def delete(self, name: str, resource: dict[str, Any], account: str, region: str) -> None:
+    def delete_from_cloudformation_json(self, name: str, resource: dict[str, Any], account: str, region: str) -> None:
         if not hasattr(self.moto.delete_from_cloudformation_json, "__isabstractmethod__"):
             self.moto.delete_from_cloudformation_json(name, resource, account, region)
 
@@ -124,28 +109,36 @@ class Own(Type, ABC):
     """
 
     extends_moto = False
+    attributes: tuple[str, ...] = ()
 
     def __init__(self, client: Callable[[str], Any]) -> None:
         super().__init__(client)
         self._made: dict[str, Properties] = {}
 
-    def create(self, name: str, resource: dict[str, Any], account: str, region: str, context: dict[str, Any]) -> Any:
+    def has_cfn_attr(self, name: str) -> bool:
+        return name in self.attributes
+
+    def create(self, name: str, resource: dict[str, Any], *place: str, **context: Any) -> Any:
         properties = resource.get("Properties", {})
         made = self.put(name, properties)
         self._made[made.physical_resource_id] = properties
         return made
 
-    def update(self, made: Any, new_name: str, resource: dict[str, Any], account: str, region: str) -> Any:
-        if self.name_property not in resource.get("Properties", {}):
-            new_name = made.name
-        updated = self.create(new_name, resource, account, region, {})
-        if updated.physical_resource_id != made.physical_resource_id:
-            self.delete(made.physical_resource_id, resource, account, region)
+    def update_from_cloudformation_json(
+        self, original_resource: Any, new_resource_name: str, cloudformation_json: dict[str, Any], **place: str
+    ) -> Any:
+        named = self.name_property in cloudformation_json.get("Properties", {})
+        updated = self.create(new_resource_name if named else original_resource.name, cloudformation_json)
+        if updated.physical_resource_id != original_resource.physical_resource_id:
+            self._forget(original_resource.physical_resource_id)
         return updated
 
-    def delete(self, name: str, resource: dict[str, Any], account: str, region: str) -> None:
-        if name in self._made:
-            self.remove(name, self._made.pop(name))
+    def delete_from_cloudformation_json(self, name: str, *description: Any) -> None:
+        self._forget(name)
+
+    def _forget(self, ref: str) -> None:
+        if ref in self._made:
+            self.remove(ref, self._made.pop(ref))
 
     @abstractmethod
     def put(self, name: str, properties: Properties) -> Made:

@@ -142,16 +142,18 @@ def _or_roll_back(original: Callable[..., None]) -> Callable[..., None]:
 
 def _record_failure(stack: Stack, status: str, error: Exception) -> None:
     """An event that names the resource that failed, and why."""
-    failed = isinstance(error, ResourceFailed)
+    logical, physical, kind, reason = stack.name, stack.stack_id, "AWS::CloudFormation::Stack", str(error)
+    if isinstance(error, ResourceFailed):
+        logical, physical, kind, reason = error.logical_id, "", error.kind, error.detail
     stack.events.append(
         Event(
             stack_id=stack.stack_id,
             stack_name=stack.name,
-            logical_resource_id=error.logical_id if isinstance(error, ResourceFailed) else stack.name,
-            physical_resource_id="" if failed else stack.stack_id,
-            resource_type=error.kind if isinstance(error, ResourceFailed) else "AWS::CloudFormation::Stack",
+            logical_resource_id=logical,
+            physical_resource_id=physical,
+            resource_type=kind,
             resource_status=status,
-            resource_status_reason=error.detail if isinstance(error, ResourceFailed) else str(error),
+            resource_status_reason=reason,
             resource_properties=None,
         )
     )

@@ -153,11 +153,11 @@ class Role(Type):
         for policy, document in wanted.items():
             call(iam, "put_role_policy", RoleName=name, PolicyName=policy, PolicyDocument=document)
 
-    def delete(self, name: str, resource: dict[str, Any], account: str, region: str) -> None:
+    def delete_from_cloudformation_json(self, name: str, resource: dict[str, Any], account: str, region: str) -> None:
         iam = self.client("iam")
         for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
             iam.detach_role_policy(RoleName=name, PolicyArn=attached["PolicyArn"])
-        super().delete(name, resource, account, region)
+        super().delete_from_cloudformation_json(name, resource, account, region)
 
 
 class Key(Type):

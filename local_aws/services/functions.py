@@ -160,7 +160,7 @@ class Functions:
     def _environment(self, function: LambdaFunction) -> dict[str, str]:
         """What AWS sets, under what the function's configuration says."""
         return {
-            **self._host.environment(),
+            **self._host.environment,
             "AWS_LAMBDA_FUNCTION_NAME": function.function_name,
             "AWS_LAMBDA_FUNCTION_VERSION": str(function.version),
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_size),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Host:
 
     children: Children
     images: Mapping[str, Sequence[str]]
-    environment: Callable[[], Mapping[str, str]]
+    environment: Mapping[str, str]
     cwd: Path
     work_dir: Path
     log_dir: Path

@@ -40,11 +40,11 @@ class UnsupportedMove(ServiceException):
     code = "AWS.SimpleQueueService.UnsupportedOperation"
 
 
-def install(patches: Patches, endpoint: Callable[[], str]) -> None:
-    """Replace what is slow or unsafe in moto's queues; a queue's Ref in a template is its address at `endpoint()`."""
+def install(patches: Patches, endpoint: str) -> None:
+    """Replace what is slow or unsafe in moto's queues; a queue's Ref in a template is its address at `endpoint`."""
 
     def address(queue: Queue) -> str:
-        return f"{endpoint()}/{queue.account_id}/{queue.name}"
+        return f"{endpoint}/{queue.account_id}/{queue.name}"
 
     patches.replace(Queue, "physical_resource_id", lambda _: property(address))
     patches.replace(Message, "visible", lambda _: property(lambda self: _now() > self.visible_at))

@@ -163,7 +163,7 @@ class TrainingRun:
         isolated = bool(self._request.get("EnableNetworkIsolation"))
         return {
             **self._host.inherited(),
-            **({} if isolated else self._host.environment()),
+            **({} if isolated else self._host.environment),
             "SAGEMAKER_BASE_DIR": str(self._folder.base),
             "TRAINING_JOB_NAME": self._job.training_job_name,
             "TRAINING_JOB_ARN": self._job.arn,
