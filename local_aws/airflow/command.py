@@ -21,10 +21,10 @@ from infra.stacks import deploy
 from local_aws.airflow import state
 from local_aws.airflow.api import Api
 from local_aws.airflow.components import NotReady, components
-from local_aws.airflow.home import ROOT, migrate, ui_environment
+from local_aws.airflow.home import migrate, ui_environment
 from local_aws.airflow.monitor import DATASET, Monitor
 from local_aws.deployment import local_config
-from local_aws.server import HOST, LocalAWS, PortTaken
+from local_aws.server import HOST, ROOT, LocalAWS, PortTaken
 from local_aws.synthetic import write_dataset
 from local_aws.terminal import Terminal
 

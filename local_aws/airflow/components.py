@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from local_aws.airflow.api import Api
-from local_aws.airflow.home import ROOT
 from local_aws.processes import Child, Children
+from local_aws.server import ROOT
 
 NAMES = ("api-server", "dag-processor", "triggerer", "scheduler")
 READY_SECONDS = 240.0

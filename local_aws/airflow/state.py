@@ -10,14 +10,13 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cxr.pointer import KEY, Pointer, Release, parse
 from local_aws.server import ACCOUNT, REGION, LocalAWS
-from local_aws.services import training_record
+from local_aws.services import record
 
 KEPT = {
     "datasets_bucket": ("",),
@@ -27,8 +26,7 @@ KEPT = {
 }
 DROPPED = re.compile("^_smoke/|^training/[^/]+/checkpoints/")
 INDEX = "index.json"  # {alias of the bucket: {file: key}}
-RECORD = ("ModelPackageDescription", "InferenceSpecification", "ModelMetrics", "CustomerMetadataProperties")
-DECISION = ("ModelApprovalStatus", "ApprovalDescription")
+RECORD = "sagemaker.json"
 
 
 def save(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> None:
@@ -45,9 +43,7 @@ def save(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> None:
                 index[alias][_file_name(key)] = key
                 (fresh / alias / _file_name(key)).write_bytes(content)
     (fresh / INDEX).write_text(json.dumps(index, indent=2))
-    packages = [_package(aws, arn) for arn in _packages(aws, settings["model_package_group"])]
-    (fresh / "packages.json").write_text(json.dumps(packages, indent=2))
-    (fresh / "jobs.json").write_text(training_record.dump(ACCOUNT, REGION))
+    (fresh / RECORD).write_text(record.dump(ACCOUNT, REGION))
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
@@ -56,17 +52,14 @@ def restore(aws: LocalAWS, settings: Mapping[str, str], folder: Path) -> bool:
     """Put back what `save` wrote; whether there was anything. Raises RuntimeError where its index is missing."""
     if not folder.is_dir():
         return False
-    if not (folder / INDEX).is_file():
-        raise RuntimeError(
-            f"{folder} has no {INDEX}: an older version kept its files under other names; move the folder away, "
-            "and the next start is a first one"
-        )
-    sagemaker, s3 = aws.client("sagemaker"), aws.client("s3")
-    for package in json.loads((folder / "packages.json").read_text()):
-        group = settings["model_package_group"]
-        arn = sagemaker.create_model_package(ModelPackageGroupName=group, **package["record"])["ModelPackageArn"]
-        sagemaker.update_model_package(ModelPackageArn=arn, **package["decision"])
-    training_record.load(ACCOUNT, REGION, (folder / "jobs.json").read_text())
+    for name in (INDEX, RECORD):
+        if not (folder / name).is_file():
+            raise RuntimeError(
+                f"{folder} has no {name}: another version kept its files there; move the folder away, and the next "
+                "start is a first one"
+            )
+    record.load(ACCOUNT, REGION, (folder / RECORD).read_text())
+    s3 = aws.client("s3")
     versions: dict[str, str] = {}
     for alias, keys in json.loads((folder / INDEX).read_text()).items():
         pointer = None
@@ -88,24 +81,6 @@ def _present(pointer: Pointer, versions: Mapping[str, str]) -> Pointer:
         return replace(release, version_id=versions[release.key])
 
     return replace(pointer, current=now(pointer.current), previous=pointer.previous and now(pointer.previous))
-
-
-def _packages(aws: LocalAWS, group: str) -> Iterator[str]:
-    pages = (
-        aws.client("sagemaker")
-        .get_paginator("list_model_packages")
-        .paginate(ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Ascending")
-    )
-    for page in pages:
-        yield from (package["ModelPackageArn"] for package in page["ModelPackageSummaryList"])
-
-
-def _package(aws: LocalAWS, arn: str) -> dict[str, Any]:
-    described = aws.client("sagemaker").describe_model_package(ModelPackageName=arn)
-    return {
-        part: {name: described[name] for name in names if described.get(name)}
-        for part, names in (("record", RECORD), ("decision", DECISION))
-    }
 
 
 def _file_name(key: str) -> str:

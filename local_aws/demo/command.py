@@ -24,14 +24,14 @@ from infra.errors import Fault
 from infra.session import open_session
 from infra.settings import airflow_settings
 from infra.stacks import deploy
-from local_aws.airflow.home import ROOT, airflow_environment, migrate
+from local_aws.airflow.home import airflow_environment, migrate
 from local_aws.demo import answers
 from local_aws.demo.inputs import evenly, new_files, resolve_weights
 from local_aws.demo.retraining import RetrainingFailed, dag_parameters, retrain
 from local_aws.demo.steps import Step, Steps
 from local_aws.demo.summary import sentences, summary
 from local_aws.deployment import local_config
-from local_aws.server import LocalAWS
+from local_aws.server import ROOT, LocalAWS
 from local_aws.synthetic import write_dataset
 from local_aws.terminal import Terminal
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local_aws.airflow.home import ROOT
 from local_aws.demo.inputs import Weights
 from local_aws.demo.steps import Step
 from local_aws.lines import NewLines
 from local_aws.processes import Children
+from local_aws.server import ROOT
 
 LOG_LINE = re.compile(r"\[(?P<level>info|warning|error)\s*\] (?P<message>.*?)\s*\[(?P<source>[a-z_]+[.a-zA-Z_]*)\]")
 HEADLINE = "headline: "

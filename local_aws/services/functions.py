@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from queue import LifoQueue
 from typing import Any
 from uuid import uuid4
 
@@ -37,29 +38,30 @@ class Throttled(LambdaClientError):
 
 
 class Pool:
-    """The warm sandboxes of one configuration of one function."""
+    """The warm sandboxes of one configuration of one function, at most `size`; the last used is the next used."""
 
     def __init__(self, make: Callable[[int], Sandbox], size: int) -> None:
-        self._make, self._free, self._all = make, [], []  # type: ignore[var-annotated]
-        self._slots = threading.BoundedSemaphore(size)
+        self._make = make
+        self._free: LifoQueue[Sandbox | None] = LifoQueue()
+        for _ in range(size):
+            self._free.put(None)
+        self._all: list[Sandbox] = []
         self._lock = threading.Lock()
         self._closed = False
 
     def invoke(self, invocation: Invocation) -> Outcome:
-        with self._slots:
-            with self._lock:
-                sandbox = self._free.pop() if self._free else None
-                if sandbox is None:
+        sandbox = self._free.get()
+        try:
+            if sandbox is None:
+                with self._lock:
                     sandbox = self._make(len(self._all))
                     self._all.append(sandbox)
-            try:
-                return sandbox.invoke(invocation)
-            finally:
-                with self._lock:
-                    if self._closed:
-                        sandbox.close()
-                    else:
-                        self._free.append(sandbox)
+            return sandbox.invoke(invocation)
+        finally:
+            with self._lock:
+                if self._closed and sandbox is not None:
+                    sandbox.close()
+                self._free.put(sandbox)
 
     def pids(self) -> list[int]:
         with self._lock:
@@ -69,9 +71,9 @@ class Pool:
         """Close the idle sandboxes; the busy ones too if `at_once`, else each when its invocation ends."""
         with self._lock:
             self._closed = True
-            closing = list(self._all if at_once else self._free)
-        for sandbox in closing:
-            sandbox.close()
+            closing = self._all if at_once else [sandbox for sandbox in self._free.queue if sandbox is not None]
+            for sandbox in closing:
+                sandbox.close()
 
 
 class Functions:

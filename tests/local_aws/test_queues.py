@@ -26,7 +26,7 @@ def test_no_message_is_lost_between_concurrent_producers_and_consumers(local_aws
         while not (done.is_set() and not backend.get_queue(unique)._messages):
             for message in backend.receive_message(unique, 10, 0, 60):
                 got[message.body] += 1
-                backend.delete_message(unique, message.receipt_handle)
+                backend.delete_message(unique, message.receipt_handle or "")
 
     producers = [threading.Thread(target=produce, args=(300 * n,)) for n in range(3)]
     consumers = [threading.Thread(target=consume) for _ in range(3)]
