@@ -10,25 +10,28 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
+from cxr.grid import COLOURS, MOST
+
 LONG_SIDE = 320
 """Pixels of the longer side: enough to see a 14x14 map, small enough to encode in milliseconds."""
 OPACITY = 0.55
 """Of the hottest place; cold places show the film alone."""
 FAST = 1
 """zlib level, for a square film: 5 ms and 96 KB; Pillow's default of 6 takes 31 ms for 84 KB."""
-_ANCHORS = (0.0, 0.35, 0.65, 0.85, 1.0)
-_RED = (0, 90, 225, 255, 255)
-_GREEN = (0, 20, 60, 170, 250)
-_BLUE = (60, 140, 60, 20, 160)
+_COLOURS = np.frombuffer(COLOURS, np.uint8).reshape(256, 3)
 
 
-def _colours() -> np.ndarray:
-    """uint8 [256, 3]: dark blue over violet, red and orange to pale yellow, brightness rising all the way."""
-    heat = np.linspace(0, 1, 256)
-    return np.stack([np.interp(heat, _ANCHORS, channel) for channel in (_RED, _GREEN, _BLUE)], axis=1).astype(np.uint8)
+def levels(heatmap: np.ndarray) -> np.ndarray:
+    """uint8 [n, n], n at most 14: a map's heat relative to its maximum, as a result keeps it (cxr.grid).
 
-
-_COLOURS = _colours()
+    heatmap: float [h, w] >= 0. A map that is not finite has no heat.
+    """
+    side = min(MOST, max(heatmap.shape))
+    if heatmap.shape != (side, side):
+        heatmap = np.asarray(Image.fromarray(heatmap.astype(np.float32)).resize((side, side), Image.Resampling.BOX))
+    peak = float(heatmap.max()) if np.isfinite(heatmap).all() else 0.0
+    relative = heatmap / peak if peak > 0 else np.zeros_like(heatmap)
+    return (relative.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def overlay(pixels: np.ndarray, heatmap: np.ndarray, size: tuple[int, int] = (1, 1)) -> Image.Image:
@@ -38,9 +41,7 @@ def overlay(pixels: np.ndarray, heatmap: np.ndarray, size: tuple[int, int] = (1,
     """
     size = _shown(size)
     grey = _film(pixels, size)
-    peak = float(heatmap.max()) if np.isfinite(heatmap).all() else 0.0
-    relative = heatmap / peak if peak > 0 else np.zeros_like(heatmap)
-    heat = Image.fromarray((relative.clip(0, 1) * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    heat = Image.fromarray(levels(heatmap)).resize(size, Image.Resampling.BICUBIC)
     colour = Image.fromarray(_COLOURS[np.asarray(heat)])
     mask = heat.point([round(level * OPACITY) for level in range(256)])
     return Image.composite(colour, grey, mask)

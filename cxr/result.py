@@ -70,11 +70,13 @@ class Answerer:
 
 @dataclass(frozen=True)
 class Measured:
-    """ood: {"distance", "limit"} if the model ran; durations_ms: per step; heatmap: {"bucket", "key"} of the PNG."""
+    """ood: {"distance", "limit"} if the model ran; durations_ms: per step; heatmap: {"bucket", "key"} of the PNG, both
+    None where none was written, and "grid" (cxr.grid).
+    """
 
     ood: Mapping[str, float] | None = None
     durations_ms: Mapping[str, float] = field(default_factory=dict)
-    heatmap: Mapping[str, str] | None = None
+    heatmap: Mapping[str, str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ class Row:
     ood_distance: float | None
     reasons: tuple[str, ...]
     heatmap: str | None
+    grid: str | None
     model_version: str
     model_sha256: str
     classified_at: str
@@ -192,7 +195,8 @@ class Row:
             priority=cast(Priority, _one_of(result, "priority", PRIORITIES)),
             ood_distance=_number(ood, "distance", math.inf),
             reasons=_reasons(result.get("reasons")),
-            heatmap=_text(heatmap, "key") if heatmap else None,
+            heatmap=_text_or_none(heatmap, "key"),
+            grid=_text_or_none(heatmap, "grid"),
             model_version=_text(model, "version"),
             model_sha256=_text(model, "sha256"),
             classified_at=_text(result, "classified_at"),
@@ -210,6 +214,10 @@ def _text(part: Mapping[str, Any], name: str) -> str:
     if not isinstance(value := part.get(name), str):
         raise ResultError(f"the result's {name} is no text")
     return value
+
+
+def _text_or_none(part: Mapping[str, Any], name: str) -> str | None:
+    return None if part.get(name) is None else _text(part, name)
 
 
 def _one_of(result: Mapping[str, Any], name: str, values: tuple[str | None, ...]) -> str | None:

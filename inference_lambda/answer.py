@@ -151,6 +151,8 @@ class Answerer:
         """Written before the result that names it; its key depends on its content, so nobody's is overwritten."""
         if assessment.film is None or assessment.output is None or assessment.sha256 is None:
             return None
+        if not self._config.draws(assessment.verdict):
+            return None
         key = results.heatmap_key(upload.key, assessment.sha256, model.sha256)
         if len(key.encode()) > MAX_KEY_BYTES:
             return None

@@ -9,9 +9,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from cxr import grid
 from cxr.bundle import sha256_of
 from cxr.engine import Engine, Output
 from cxr.film import Film, UnreadableImage
+from cxr.overlay import levels
 from cxr.reader import read_film
 from cxr.result import Answerer, Image, Mark, Measured, build
 from cxr.verdict import Limits, Verdict, judge, unreadable
@@ -46,11 +48,15 @@ class Assessment:
         heatmap: dict[str, str] | None = None,
         supersedes: Mark | None = None,
     ) -> dict[str, Any]:
-        """The result document (cxr.result.build). heatmap: {"bucket", "key"}; supersedes: another model's answer."""
+        """The result document (cxr.result.build). heatmap: {"bucket", "key"} of a PNG that was written; supersedes:
+        another model's answer.
+        """
         seen = (self.film.format, self.film.width, self.film.height) if self.film else (None, None, None)
         image = Image(source.bucket, source.key, source.version_id, source.etag, self.sha256, self.size, *seen)
         ood = {"distance": self.output.ood_distance, "limit": limits.ood_limit} if self.output else None
-        return build(image, model, self.verdict, Measured(ood, self.durations, heatmap), supersedes)
+        place: dict[str, str | None] = {"bucket": None, "key": None, **(heatmap or {})}
+        heat = {**place, "grid": grid.encode(levels(self.output.heatmap).tobytes())} if self.output else None
+        return build(image, model, self.verdict, Measured(ood, self.durations, heat), supersedes)
 
 
 def assess(data: bytes, engine: Engine, limits: Limits) -> Assessment:

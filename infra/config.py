@@ -117,6 +117,12 @@ class Config:
     backlog_concurrency: int = _setting(
         40, "Invocations at a time for the backlog.", between=(2, 1000), stack="service"
     )
+    heatmaps: str = _setting(
+        "positive",
+        "Films that get a picture of their heat map beside the grid in the result; positive: the urgent ones.",
+        one_of=("all", "positive", "none"),
+        stack="service",
+    )
     direct_concurrency: int = _setting(10, "Invocations at a time by Airflow itself.", between=(0, 1000))
     max_upload_age_seconds: int = _setting(
         900, "The oldest upload may wait so long before the alarm.", between=(60, 1209600), stack="service"

@@ -20,7 +20,18 @@ FORBIDDEN = {
     "dags": {"tensorflow", "keras", "moto", "sagemaker", *PARTS} - {"cxr", "dags"},
 }
 # cxr's lower storey: the standard library alone, so that DAGs and commands may import it.
-LOWER = {"labels", "pointer", "result", "bundle", "verdict", "reasons", "dataset", "patients", "hyperparameters"}
+LOWER = {
+    "labels",
+    "pointer",
+    "result",
+    "bundle",
+    "verdict",
+    "reasons",
+    "dataset",
+    "patients",
+    "hyperparameters",
+    "grid",
+}
 
 
 def outside(path: Path) -> Iterator[tuple[str, int]]:

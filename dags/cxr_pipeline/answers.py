@@ -28,6 +28,7 @@ class Answer:
     ood_distance: float | None
     reasons: tuple[str, ...]
     heatmap: str | None
+    grid: str | None
     model_version: str
     model_sha256: str
     classified_at: str
@@ -45,6 +46,7 @@ class Answer:
             ood_distance=(result.get("ood") or {}).get("distance"),
             reasons=tuple(f"{reason['code']}: {reason['sentence']}" for reason in result["reasons"]),
             heatmap=(result.get("heatmap") or {}).get("key"),
+            grid=(result.get("heatmap") or {}).get("grid"),
             model_version=str(result["model"]["version"]),
             model_sha256=result["model"]["sha256"],
             classified_at=result["classified_at"],

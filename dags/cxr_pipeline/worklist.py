@@ -6,6 +6,7 @@ Every text that came from outside is escaped, and the page's own policy forbids 
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import io
 from collections import Counter
@@ -14,6 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import IO
 
+from cxr import grid
 from cxr_pipeline.answers import STATUSES, Answer
 from cxr_pipeline.oversight import Figure
 
@@ -53,8 +55,8 @@ def write_html(
 ) -> None:
     """Write the worklist page.
 
-    ``picture`` returns the PNG of a heat map's key, or None; it is asked for the first ``pictures`` films. At most
-    ``rows`` films are shown; the page says how many more the CSV holds.
+    ``picture`` returns the PNG of a heat map's key, or None; it is asked for the first ``pictures`` films. A film
+    without one shows its result's grid. At most ``rows`` films are shown; the page says how many more the CSV holds.
     """
     head, middle, tail = TEMPLATE.read_text().split("<!--SPLIT-->")
     statuses: Counter[str] = Counter()
@@ -66,7 +68,7 @@ def write_html(
             continue
         statuses[answer.status] += 1
         png = picture(answer.heatmap) if answer.heatmap and number < pictures else None
-        body.write(_row(answer, png).encode())
+        body.write(_row(answer, png or _drawn(answer.grid)).encode())
     left = total - min(total, rows)
     note = f"The {left} films of lowest urgency are in worklist.csv only." if left else ""
     out.write(
@@ -97,6 +99,13 @@ def _figure(figure: Figure) -> str:
         f'<li class="{state}" title="{escape(figure.advice)}"><b>{value}</b> {escape(figure.name)} '
         f"<small>{escape(figure.limit)}</small></li>"
     )
+
+
+def _drawn(text: str | None) -> bytes | None:
+    """The grid of a result as PNG; None where there is none, or something else in its place."""
+    with contextlib.suppress(grid.GridError):
+        return grid.png(text) if text else None
+    return None
 
 
 def _row(answer: Answer, png: bytes | None) -> str:

@@ -21,9 +21,8 @@ IMAGE = Image("uploads", "ward 3/ä.png", "v1", "etag", "a" * 64, 1000, "PNG", 3
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    measured = Measured(
-        {"distance": 12.3456, "limit": 30.0}, {"read": 1.23}, {"bucket": "results", "key": "heatmaps/x"}
-    )
+    heat = {"bucket": "results", "key": "heatmaps/x", "grid": "/w=="}
+    measured = Measured({"distance": 12.3456, "limit": 30.0}, {"read": 1.23}, heat)
     return {**results.build(IMAGE, MODEL, judge(0.93, 12.3, 0.0, LIMITS), measured), **changes}
 
 
@@ -52,10 +51,17 @@ def test_metadata_of_another_form_are_no_mark(metadata: dict[str, str]) -> None:
 def test_a_row_holds_what_a_reader_of_the_worklist_needs() -> None:
     row = Row.of("ward 3/ä.png", document())
     assert (row.status, row.label, row.priority, row.probability) == ("ok", "PNEUMONIA", "urgent", 0.93)
-    assert (row.ood_distance, row.heatmap, row.model_version) == (12.346, "heatmaps/x", "7")
+    assert (row.ood_distance, row.heatmap, row.grid, row.model_version) == (12.346, "heatmaps/x", "/w==", "7")
     assert set(results.COLUMNS) < set(Row.__dataclass_fields__)
     nothing = document(ood=None, heatmap=None, reasons=[{"code": "damaged", "sentence": "Send it again."}])
     assert Row.of("k", nothing).reasons == ("damaged: Send it again.",)
+
+
+def test_a_result_without_a_picture_or_without_a_grid_is_a_row_as_well() -> None:
+    unpictured = Row.of("k", document(heatmap={"bucket": None, "key": None, "grid": "/w=="}))
+    older = Row.of("k", document(heatmap={"bucket": "results", "key": "heatmaps/x"}))
+    assert (unpictured.heatmap, unpictured.grid) == (None, "/w==")
+    assert (older.heatmap, older.grid) == ("heatmaps/x", None)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +81,7 @@ def test_a_row_holds_what_a_reader_of_the_worklist_needs() -> None:
         {"reasons": ["damaged"]},
         {"reasons": [{"code": "damaged"}]},
         {"heatmap": {"key": 7}},
+        {"heatmap": {"grid": [255]}},
         {"model": {"version": 7, "sha256": "b"}},
         {"classified_at": None},
     ],

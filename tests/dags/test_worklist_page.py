@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import re
@@ -13,13 +14,22 @@ from cxr_pipeline.answers import Answer, Answers
 from cxr_pipeline.oversight import Figure
 from cxr_pipeline.worklist import write_csv, write_html
 
+from cxr.grid import encode, png
+
+GRID = encode(bytes(range(196)))
+
 
 def answer(
-    key: str, priority: str, probability: float | None, status: str = "ok", heatmap: str | None = None
+    key: str,
+    priority: str,
+    probability: float | None,
+    status: str = "ok",
+    heatmap: str | None = None,
+    grid: str | None = None,
 ) -> Answer:
     reasons = ("low_confidence: <b>The model</b> is not sure.",)
     return Answer(
-        key, status, "PNEUMONIA", probability, probability, 0.4, priority, 1.0, reasons, heatmap, "3", "s",
+        key, status, "PNEUMONIA", probability, probability, 0.4, priority, 1.0, reasons, heatmap, grid, "3", "s",
         "2026-11-22T10:00:00Z",
     )  # fmt: skip
 
@@ -52,6 +62,18 @@ def test_the_page_escapes_what_came_from_outside(answers: Answers) -> None:
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)" in html
     assert "<b>The model</b>" not in html
+
+
+def test_a_film_without_a_picture_shows_the_grid_of_its_result(tmp_path: Path) -> None:
+    with Answers(tmp_path / "grids.sqlite") as made:
+        made.add([
+            answer("a.png", "routine", 0.3, grid=GRID),
+            answer("b.png", "routine", 0.2, grid="no grid"),
+            answer("c.png", "routine", 0.1),
+        ])  # fmt: skip
+        html = page(made)
+    assert f'alt="Heat map of a.png" src="data:image/png;base64,{base64.b64encode(png(GRID)).decode()}"' in html
+    assert html.count("no heat map") == 2
 
 
 def test_the_page_loads_nothing(answers: Answers) -> None:

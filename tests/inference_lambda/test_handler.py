@@ -1,10 +1,13 @@
 import json
+from dataclasses import replace
 from urllib.parse import quote_plus
 
 import pytest
 
 from cxr.bundle import sha256_of
+from cxr.grid import decode
 from inference_lambda.answer import WrongModel
+from inference_lambda.config import Config
 from inference_lambda.events import UnknownEvent
 from inference_lambda.handler import Fault, Unanswered
 
@@ -55,6 +58,30 @@ def test_the_heat_map_is_a_png_without_metadata(ready, events, tiny):
     png = ready.s3.get_object(Bucket=place["bucket"], Key=place["key"])
     assert place["key"] == f"{prefix}.png" and png["ContentType"] == "image/png"
     assert not [chunk for chunk in (b"tEXt", b"iTXt", b"zTXt", b"eXIf", b"tIME") if chunk in png["Body"].read()]
+
+
+@pytest.mark.parametrize(
+    ("heatmaps", "level", "drawn"),
+    [("all", 170, True), ("all", 80, True), ("positive", 170, True), ("positive", 80, False), ("none", 170, False)],
+)
+def test_the_setting_says_which_films_get_a_picture_and_every_result_has_the_grid(
+    ready, events, tiny, heatmaps, level, drawn
+):
+    ready.config = replace(ready.config, heatmaps=heatmaps)
+    ready.upload("a.jpeg", tiny.grey_film(level))
+    ready.function().handle(events.queue(events.s3("a.jpeg")), events.context())
+    result = ready.result("a.jpeg")
+    listed = ready.s3.list_objects_v2(Bucket="results", Prefix="heatmaps/").get("Contents", [])
+    assert [entry["Key"] for entry in listed] == ([result["heatmap"]["key"]] if drawn else [])
+    assert (result["heatmap"]["bucket"] == "results") is drawn
+    assert len(decode(result["heatmap"]["grid"])) == 14 * 14
+
+
+def test_an_unknown_setting_of_heat_maps_stops_the_function_with_its_name():
+    buckets = {f"CXR_{name}_BUCKET": "b" for name in ("UPLOADS", "RESULTS", "MODELS")}
+    assert Config.from_environment(buckets).heatmaps == "positive"
+    with pytest.raises(ValueError, match="CXR_HEATMAPS is 'some', expected one of all, positive, none"):
+        Config.from_environment({**buckets, "CXR_HEATMAPS": "some"})
 
 
 def test_a_broken_file_gets_an_unreadable_result_and_is_acknowledged(ready, events):

@@ -230,7 +230,12 @@ def of_the_function(stacks, tiny, tmp_path_factory, request):
 
         def function():
             config = FunctionConfig(
-                uploads, results, models, scratch=tmp_path_factory.mktemp("scratch"), function_name="cxr-classify"
+                uploads,
+                results,
+                models,
+                scratch=tmp_path_factory.mktemp("scratch"),
+                function_name="cxr-classify",
+                heatmaps="all",
             )
             return Function(config, Store(boto3.client("s3", region_name=REGION)))
 

@@ -283,8 +283,8 @@ def test_the_function_s_environment_is_what_its_code_reads(stacks, function):
     names = {n: b["BucketName"] for n, b in stacks.of_type("AWS::S3::Bucket").items()}
     assert (read.uploads_bucket, read.results_bucket, read.models_bucket) == (
         names["UploadsBucket"], names["ResultsBucket"], names["ModelsBucket"])  # fmt: skip
-    assert read.pointer_key == "models/current.json"
-    assert len(function["Environment"]["Variables"]) == 4
+    assert (read.pointer_key, read.heatmaps) == ("models/current.json", "positive")
+    assert len(function["Environment"]["Variables"]) == 5
 
 
 def test_the_log_is_encrypted_kept_for_a_time_and_the_one_that_the_function_writes(stacks, function):
