@@ -61,10 +61,10 @@ def check_size(width: int, height: int) -> None:
         raise UnreadableImage("too_small", width=width, height=height, limit=MIN_SIDE)
 
 
-def check_span(darkest: float, brightest: float) -> None:
-    """Raises UnreadableImage for an image without contrast."""
+def check_span(darkest: float, brightest: float, code: str = "constant_image") -> None:
+    """Raises UnreadableImage of this `code` for an image without contrast."""
     if brightest - darkest < MIN_SPAN:
-        raise UnreadableImage("constant_image", span=int(brightest - darkest), limit=MIN_SPAN)
+        raise UnreadableImage(code, span=int(brightest - darkest), limit=MIN_SPAN)
 
 
 def check_tail(decoded: np.ndarray, above: float, below: float) -> None:

@@ -1,7 +1,7 @@
 """What a JPEG 2000 stream (ISO/IEC 15444-1) promises, read without decoding.
 
-The rule defended here: every number that the decoder turns into memory or time is read first, wherever in the stream
-it may stand; a header that cannot be followed to its end is no header; and a tile that is not there is missed.
+Every number that the decoder turns into memory or time is read first, wherever in the stream it may stand; a header
+that cannot be followed to its end is no header; and a tile that is not there is noticed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cxr.work import Work
+
 MAX_TILES = 2_000
 """A film of 25 megapixels in tiles of 128 px has 1,600; ten kilobytes each in the decoder."""
 MAX_PIECES = 250_000
@@ -19,11 +21,9 @@ MAX_PACKETS = 4_000_000
 """Pieces times layers: a microsecond each, and some bytes."""
 
 _START = b"\xff\x4f\xff\x51"
-_COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
+_COD, _COC, _COM, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF64, 0xFF90, 0xFF93, 0xFFD9
 _SEGMENTS = frozenset({*range(0xFF50, 0xFF54), *range(0xFF55, 0xFF59), *range(0xFF5C, 0xFF62), 0xFF63, 0xFF64, _SOT})
 """CAP, SIZ, COD, COC; TLM, PRF, PLM, PLT; QCD, QCC, RGN, POC, PPM, PPT; CRG, COM: all that state their length."""
-_MAX_SEGMENTS = 20_000
-"""Of one stream: two thousand tiles in four parts each have fewer."""
 _MAX_PREAMBLE = 4096
 """Bytes of the boxes of a JP2 file before its codestream."""
 _MAX_LEVELS = 32
@@ -31,7 +31,8 @@ _MAX_LEVELS = 32
 
 class Codestream(NamedTuple):
     """width, height: px. tiles: of the grid. pieces: precincts and code-blocks of all tiles, taken as whole ones;
-    layers: of quality. complete: every tile of the grid is there, with all the parts that it announces.
+    layers: of quality. complete: every tile of the grid is there, with all the parts that it announces. depth: bits of
+    a value.
 
     What exceeds MAX_TILES is not followed beyond its first header: pieces and layers are then the least possible.
     """
@@ -43,6 +44,8 @@ class Codestream(NamedTuple):
     pieces: int
     layers: int
     complete: bool
+    depth: int
+    essential: bytes
 
     @property
     def bounded(self) -> bool:
@@ -58,10 +61,10 @@ class _Style(NamedTuple):
     precincts: tuple[tuple[int, int], ...]
 
 
-def read_codestream(data: bytes) -> Codestream | None:
+def read_codestream(data: bytes, work: Work) -> Codestream | None:
     """The promises of a codestream, bare or in a JP2 file; None if its headers cannot be followed."""
     try:
-        return _read(data, _start(data))
+        return _read(data, _start(data), work)
     except (ValueError, IndexError, struct.error):
         return None
 
@@ -83,20 +86,25 @@ def _start(data: bytes) -> int:
     raise ValueError("no codestream")
 
 
-def _read(data: bytes, start: int) -> Codestream:
+def _read(data: bytes, start: int, work: Work) -> Codestream:
     numbers = struct.unpack(">8IH", data[start + 8 : start + 42])
     right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, components = numbers
     width, height = right - left, bottom - top
+    depth = (data[start + 42] & 0x7F) + 1
     if min(width, height, tile_width, tile_height, right - tile_left, bottom - tile_top) < 1:
         raise ValueError("an empty image or an empty tile")
     tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
     if tiles > MAX_TILES:
-        return Codestream(width, height, components, tiles, tiles, 1, False)
+        return Codestream(width, height, components, tiles, tiles, 1, False, depth, b"")
     layers = 1
     styles: set[_Style] = set()
     parts: Counter[int] = Counter()
     announced: Counter[int] = Counter()
-    for marker, body in _segments(data, start + 2):
+    pieces_of_stream: list[bytes] = []
+    whole_parts = True
+    for segment in _segments(data, start + 2, work):
+        whole_parts = whole_parts and segment.end <= len(data)
+        marker, body = segment.marker, segment.body
         if marker == _COD:
             layers = max(layers, int.from_bytes(body[2:4], "big"))
             styles.add(_style(body[0], body[5:]))
@@ -106,27 +114,42 @@ def _read(data: bytes, start: int) -> Codestream:
             tile, _, _, of = struct.unpack(">HIBB", body)
             parts[tile] += 1
             announced[tile] = max(announced[tile], of)
+        if not segment.stray:
+            pieces_of_stream.append(data[segment.start : segment.end])
     whole = min(tile_width, width), min(tile_height, height)
     pieces = tiles * max(_pieces(*whole, style) for style in styles)
     complete = len(parts) == tiles and max(parts) < tiles and all(parts[tile] >= announced[tile] for tile in parts)
-    return Codestream(width, height, components, tiles, pieces, layers, complete)
+    essential = b"".join((_START[:2], *pieces_of_stream, struct.pack(">H", _EOC)))
+    return Codestream(width, height, components, tiles, pieces, layers, complete and whole_parts, depth, essential)
 
 
-def _segments(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    """(marker, body) of the main header's segments and of every tile-part's, whose own data are skipped.
-
-    ValueError for what states no length, for a segment that is cut off and for too many of them: a decoder might then
-    find headers that were not seen here.
+class _Segment(NamedTuple):
+    """One segment, or the data of a tile-part. body: without marker and length. start, end: in the file; an end beyond
+    the file's is cut off. stray: a comment where none may be, after a tile's data.
     """
-    end_of_part = 0
-    for _ in range(_MAX_SEGMENTS):
-        if at + 4 > len(data):
-            return
+
+    marker: int
+    body: bytes
+    start: int
+    end: int
+    stray: bool
+
+
+def _segments(data: bytes, at: int, work: Work) -> Iterator[_Segment]:
+    """The main header's segments and every tile-part's with its data.
+
+    ValueError for what states no length and for a segment that is cut off: a decoder might then find headers that were
+    not seen here.
+    """
+    end_of_part, in_tiles = 0, False
+    while at + 4 <= len(data):
+        work.take_parts()
         marker, length = struct.unpack(">HH", data[at : at + 4])
         if marker == _EOC:
             return
         if marker == _SOD and end_of_part > at:
-            at = end_of_part
+            yield _Segment(marker, b"", at, end_of_part, False)
+            at, in_tiles, end_of_part = end_of_part, True, 0
             continue
         body = data[at + 4 : at + 2 + length]
         if marker not in _SEGMENTS or length < 2 or len(body) != length - 2:
@@ -134,9 +157,9 @@ def _segments(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
         if marker == _SOT:
             part = int.from_bytes(body[2:6], "big")
             end_of_part = at + part if part else len(data)
-        yield marker, body
-        at += 2 + length
-    raise ValueError("too many segments")
+        end = at + 2 + length
+        yield _Segment(marker, body, at, end, marker == _COM and in_tiles and not end_of_part)
+        at = end
 
 
 def _style(flags: int, body: bytes) -> _Style:

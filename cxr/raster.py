@@ -6,6 +6,7 @@ film, but its scale does not divide every side: up to 47 grey levels off, and ot
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -13,10 +14,16 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from cxr.film import Film, UnreadableImage, check_size, check_span, check_tail, look_up, square
-from cxr.headers import check_scans, jpeg_frame, png_size
+from cxr.film import MIN_SPAN, Film, UnreadableImage, check_size, check_span, check_tail, look_up, square
+from cxr.jpeg import read_jpeg
+from cxr.png import GREY_ALPHA, RGB, RGBA, Png, read_png
+from cxr.work import Work
 
+_JPEG_DEPTH = 8
+_HIERARCHICAL = 4
+"""SOF0..SOF3 are what Pillow decodes, and their arithmetic-coded forms 8 above them."""
 _DEEP_MODES = ("I", "I;16", "I;16B")
+_DEEP_STRIP = 256
 _FILLED = (8, 247)
 """What a tail of a film itself may be lies outside: black or white."""
 _EXIF_ORIENTATION = 0x0112
@@ -25,27 +32,54 @@ _COLOUR_SIDE, _SPARSE = 224, 4
 """Colour is measured on every fourth row and column of this square, whatever side the model takes."""
 
 
-def read_raster(data: bytes, kind: str, side: int) -> Film:
-    """kind: JPEG or PNG; side: px. Raises UnreadableImage for everything that is no usable film of that kind."""
-    if kind == "JPEG":
-        check_scans(data)
-    declared = jpeg_frame(data) if kind == "JPEG" else png_size(data)
-    if declared is None or 0 in declared[:2]:
+def read_jpeg_film(data: bytes, side: int, work: Work) -> Film:
+    """side: px. Raises UnreadableImage for everything that is no usable film."""
+    promised = read_jpeg(data, work)
+    if promised.depth != _JPEG_DEPTH or promised.process % 8 >= _HIERARCHICAL:
+        raise UnreadableImage("unsupported_format")
+    if 0 in (promised.width, promised.height):
         raise UnreadableImage("damaged")
-    check_size(*declared[:2])
+    check_size(promised.width, promised.height)
+    work.take_passes(promised.width * promised.height * promised.passes)
+    image = _opened(promised.essential, "JPEG")
+    with _decoding():
+        image.load()
+        check_tail(np.asarray(image), *_FILLED)
+    return _film(image, "JPEG", side)
+
+
+def read_png_film(data: bytes, side: int, work: Work) -> Film:
+    """side: px. Raises UnreadableImage for everything that is no usable film."""
+    promised = read_png(data, work)
+    check_size(promised.width, promised.height)
+    if promised.frames != 1:
+        raise UnreadableImage("multi_frame")
+    deep_colour = promised.depth == 16 and promised.channels > 1
+    work.take_passes(promised.width * promised.height * promised.channels * (2 if deep_colour else 1))
+    image: Image.Image = _opened(promised.essential, "PNG")
+    with _decoding():
+        if deep_colour:
+            image = _shallow(image, promised)
+        image.load()
+    return _film(image, "PNG", side)
+
+
+def _opened(data: bytes, kind: str) -> ImageFile.ImageFile:
     with _decoding():
         image = Image.open(BytesIO(data), formats=(kind,))
         frames = getattr(image, "n_frames", 1)
     if frames != 1 or image.format != kind:
         raise UnreadableImage("multi_frame")
     check_size(*image.size)
+    return image
+
+
+def _film(image: Image.Image, kind: str, side: int) -> Film:
+    """image: decoded, and closed here."""
     width, height = image.size
     with _decoding():
         if image.getexif().get(_EXIF_ORIENTATION) in _EXIF_TURNED:
             width, height = height, width
-        image.load()
-        if kind == "JPEG":
-            check_tail(np.asarray(image), *_FILLED)
         upright = ImageOps.exif_transpose(image)
         image.close()
     pixels, saturation = _to_grey(upright, side)
@@ -67,12 +101,73 @@ def _to_grey(image: Image.Image, side: int) -> tuple[np.ndarray, float]:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Rescales a deep greyscale by its own range; Pillow's convert("L") would clip everything above 255 to white."""
+    """Rescales a deep greyscale by its own range; Pillow's convert("L") would clip everything above 255 to white. A
+    level that is declared transparent is black.
+    """
     deep = np.asarray(image).astype(np.uint16, copy=False)
-    darkest, brightest = int(deep.min()), int(deep.max())
+    clear = image.info.get("transparency")
+    seen = deep if clear is None else deep[deep != clear]
+    if not seen.size:
+        raise UnreadableImage("constant_image", span=0, limit=MIN_SPAN)
+    darkest, brightest = int(seen.min()), int(seen.max())
     check_span(darkest, brightest)
-    scaled = (np.arange(brightest + 1) - darkest) * (255.0 / (brightest - darkest))
-    return look_up(np.rint(scaled.clip(0)).astype(np.uint8), deep)
+    table = _stretched(np.arange(1 << 16), darkest, brightest)
+    if clear is not None:
+        table[clear] = 0
+    return look_up(table, deep)
+
+
+def _stretched(levels: np.ndarray, darkest: int, brightest: int) -> np.ndarray:
+    """uint8, shaped as `levels`: darkest -> 0, brightest -> 255, the rest in between or clipped."""
+    spread = (levels - np.float32(darkest)) * np.float32(255.0 / (brightest - darkest))
+    return np.rint(spread.clip(0, 255)).astype(np.uint8)
+
+
+def _shallow(image: Image.Image, promised: Png) -> Image.Image:
+    """A 16-bit PNG of several channels, just opened -> 8 bits, the colours spread over their common range.
+
+    Pillow keeps the upper byte alone, in which a 12-bit film has 16 levels. Its other byte order gives the lower one,
+    so the picture is decoded twice.
+    """
+    alpha = promised.colour in (GREY_ALPHA, RGBA)
+    if promised.colour == GREY_ALPHA:
+        quarters = np.asarray(_opened(promised.as_bytes_of_rgba(), "PNG"))
+        upper, lower = quarters[..., 0::2], quarters[..., 1::2]
+    else:
+        swapped = _opened(promised.essential, "PNG")
+        (tile,) = swapped.tile
+        swapped.tile = [tile._replace(args=f"{swapped.mode};16L")]
+        upper, lower = np.asarray(image), np.asarray(swapped)
+    key = struct.unpack(">3H", promised.clear) if promised.colour == RGB and len(promised.clear) == 6 else None
+    shallow = _spread(upper, lower, alpha, key)
+    shallow.info["exif"] = image.info.get("exif")
+    return shallow
+
+
+def _spread(upper: np.ndarray, lower: np.ndarray, alpha: bool, key: tuple[int, ...] | None) -> Image.Image:
+    """upper, lower: bytes of 16-bit values, uint8 [h, w, channels], the last of them opacity if `alpha`; key: the
+    colour that is transparent.
+    """
+    height, width, channels = upper.shape
+    colours = channels - 1 if alpha else channels
+    strips = [slice(top, top + _DEEP_STRIP) for top in range(0, height, _DEEP_STRIP)]
+
+    def deep(strip: slice) -> tuple[np.ndarray, np.ndarray]:
+        values = upper[strip].astype(np.uint16) << 8 | lower[strip]
+        seen = values[..., -1] > 0 if alpha else np.ones(values.shape[:2], bool)
+        return values[..., :colours], seen if key is None else seen & (values[..., :colours] != key).any(axis=2)
+
+    extremes = [(c[seen].min(), c[seen].max()) for c, seen in map(deep, strips) if seen.any()]
+    if not extremes:
+        raise UnreadableImage("constant_image", span=0, limit=MIN_SPAN)
+    darkest, brightest = int(min(low for low, _ in extremes)), int(max(high for _, high in extremes))
+    check_span(darkest, brightest)
+    shallow = np.empty((height, width, 4), np.uint8)
+    for strip in strips:
+        values, seen = deep(strip)
+        shallow[strip, :, :3] = _stretched(values, darkest, brightest)
+        shallow[strip, :, 3] = np.where(seen, upper[strip, :, -1] if alpha else 255, 0)
+    return Image.fromarray(shallow if alpha or key else shallow[..., :3])
 
 
 def _shrink(image: Image.Image, side: int) -> Image.Image:
@@ -103,8 +198,6 @@ def _saturation(rgb: np.ndarray) -> float:
 @contextmanager
 def _decoding() -> Iterator[None]:
     """Whatever Pillow raises on hostile bytes becomes UnreadableImage; running out of memory stays what it is."""
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: half films would be judged; switch it off.")
     try:
         yield
     except (UnreadableImage, MemoryError):

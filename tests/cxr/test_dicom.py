@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from pydicom import dcmwrite
@@ -94,9 +95,11 @@ def test_padding_is_black_in_both_photometric_interpretations():
         ({"BurnedInAnnotation": "YES"}, "dicom_burned_in"),
         ({"PresentationIntentType": "FOR PROCESSING"}, "dicom_for_processing"),
         ({"NumberOfFrames": 2}, "multi_frame"),
+        ({"NumberOfFrames": -1}, "multi_frame"),
         ({"Rows": 60000, "Columns": 60000}, "too_many_pixels"),
         ({"PhotometricInterpretation": "RGB"}, "dicom_photometric"),
-        ({"HighBit": 15}, "dicom_encoding"),
+        ({"HighBit": 10}, "dicom_encoding"),
+        ({"SamplesPerPixel": 3}, "dicom_encoding"),
     ],
 )
 def test_what_is_no_chest_radiograph_is_refused(tags, code):
@@ -122,3 +125,12 @@ def test_a_flat_border_is_no_cut_unless_it_has_the_grey_of_missing_data():
     with pytest.raises(UnreadableImage) as refused:
         read_film(jpeg(128))
     assert refused.value.code == "damaged"
+
+
+@pytest.mark.parametrize("frames", [0, "", 1, "1 "])
+def test_no_number_of_frames_is_one_frame(frames):
+    dataset = pydicom.dcmread(io.BytesIO(dicom(RAMP * 16, 12)))
+    dataset.add_new("NumberOfFrames", "IS", frames)
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    assert np.array_equal(greys(stream.getvalue()), greys(dicom(RAMP * 16, 12)))

@@ -23,6 +23,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
@@ -132,6 +133,83 @@ def sound() -> Iterator[Case]:
     yield "patient_everywhere.dcm", saved(everywhere(grey)), JUDGED, ""
 
 
+def unusual() -> Iterator[Case]:
+    """What equipment and archives make of sound films: every viewer shows the plain one."""
+    grey = film()
+    deep = grey.astype(np.uint16)
+    negative = {"RescaleSlope": -10, "RescaleIntercept": 3000, "WindowCenter": 1725, "WindowWidth": 2551}
+    yield "negative_slope_and_window.dcm", saved(header(255 - grey, **negative)), JUDGED, ""
+    for function, width in (("LINEAR_EXACT", 2550), ("SIGMOID", 30000)):
+        tags = {**negative, "VOILUTFunction": function, "WindowWidth": width}
+        yield f"negative_slope_and_{function.lower()}_window.dcm", saved(header(255 - grey, **tags)), JUDGED, ""
+    turned = header(grey, PhotometricInterpretation="MONOCHROME1", **negative)
+    yield "negative_slope_and_window_of_monochrome1.dcm", saved(turned), JUDGED, ""
+    packed, words = bytes(range(256)), np.arange(256)
+    yield "packed_voi_lut.dcm", saved(header(grey, VOILUTSequence=packed_lut(packed))), JUDGED, ""
+    yield "packed_modality_lut.dcm", saved(header(grey, ModalityLUTSequence=packed_lut(packed))), JUDGED, ""
+    below = lut(np.arange(1256) * 50, 64536, 16)
+    yield "lut_from_minus_1000_written_unsigned.dcm", saved(header(grey, VOILUTSequence=below)), JUDGED, ""
+    yield (
+        "empty_lut_before_a_lut.dcm",
+        saved(header(grey, VOILUTSequence=Sequence([Dataset(), *lut(words, 0, 8)]))),
+        JUDGED,
+        "",
+    )
+    empty = {"RescaleSlope": None, "RescaleIntercept": None, "WindowCenter": 128, "WindowWidth": 256}
+    yield "empty_rescale.dcm", saved(header(grey, **empty)), JUDGED, ""
+    yield "empty_voi_lut.dcm", saved(header(grey, VOILUTSequence=Sequence([Dataset()]))), JUDGED, ""
+    first = {"WindowCenter": ["", "128"], "WindowWidth": ["1", "256"]}
+    yield "first_of_two_windows_empty.dcm", saved(header(grey, **first)), JUDGED, ""
+    yield "window_of_no_width.dcm", saved(header(grey, WindowCenter=9, WindowWidth=0)), JUDGED, ""
+    yield "no_frames_stated.dcm", saved(header(grey, NumberOfFrames=0)), JUDGED, ""
+    shifted = header((deep * 16) << 4 | 0xF, 12, HighBit=15)
+    yield "high_bit_elsewhere.dcm", saved(shifted), JUDGED, ""
+    swapped = header(grey, syntax=ExplicitVRBigEndian)
+    swapped.PixelData = np.frombuffer(grey.tobytes(), "<u2").astype(">u2").tobytes()
+    yield "big_endian_bytes_in_words.dcm", saved(swapped), JUDGED, ""
+    lossless = header(deep * 16, 12)
+    yield "plain_pixels_called_jpeg_lossless.dcm", relabelled(saved(lossless), JPEGLosslessSV1), JUDGED, ""
+    yield "implicit_called_explicit.dcm", relabelled(saved(header(grey, syntax=ImplicitVRLittleEndian))), JUDGED, ""
+    yield "junk_after_the_pixels.dcm", saved(header(grey)) + bytes(100_000), JUDGED, ""
+    extended = encapsulated(extended_jpeg(deep * 16), JPEGExtended12Bit, deep, stored=12)
+    yield "jpeg_extended_12_bit.dcm", extended, JUDGED, ""
+    yield "jpeg_extended_8_bit.dcm", encapsulated(extended_jpeg(grey, 8), JPEGExtended12Bit, grey), JUDGED, ""
+    jpeg = encoded(grey, "JPEG", quality=95)
+    yield "jpeg_of_8_bit_in_16.dcm", encapsulated(jpeg, JPEGBaseline8Bit, deep, stored=8), JUDGED, ""
+    for name, syntax in (("jpeg_ls", JPEGLSLossless), ("jpeg_2000", JPEG2000Lossless), ("rle", RLELossless)):
+        yield f"{name}_without_delimiter.dcm", saved(compressed(deep * 16, syntax, 12))[:-8], JUDGED, ""
+    stream = encoded(grey, "JPEG2000", no_jp2=True)
+    comment = b"\xff\x64\0\x0b\0\1PADDING"
+    yield (
+        "jpeg_2000_with_a_late_comment.dcm",
+        encapsulated(stream[:-2] + comment + stream[-2:], JPEG2000, grey),
+        JUDGED,
+        "",
+    )
+    packed_rle = frame_of(compressed(grey, RLELossless))
+    idle = packed_rle[:64] + b"\x80" * 100_000 + packed_rle[64:]
+    yield "rle_of_100000_idle_codes.dcm", encapsulated(idle, RLELossless, grey), JUDGED, ""
+
+
+def packed_lut(entries: bytes) -> Sequence:
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [len(entries), 0, 8])
+    item.add_new("LUTData", "OW", entries)
+    return Sequence([item])
+
+
+def relabelled(data: bytes, syntax: str = ExplicitVRLittleEndian) -> bytes:
+    """The file with another transfer syntax in its header."""
+    for said in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        stated, wrong = (
+            struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid) + len(uid) % 2) + uid.encode() + b"\0" * (len(uid) % 2)
+            for uid in (said, syntax)
+        )
+        if stated in data:
+            return data.replace(stated, wrong)
+    raise ValueError("neither explicit nor implicit")
+
+
 def lossless_jpeg(values: np.ndarray, depth: int = 8) -> bytes:
     """Process 14, selection value 1, predictor 'left'; each category's Huffman code is its number in 5 bits."""
     signed = values.astype(np.int32)
@@ -153,6 +231,50 @@ def lossless_jpeg(values: np.ndarray, depth: int = 8) -> bytes:
             b"\xff\xc4" + struct.pack(">HB", 19 + 17, 0) + bytes([0, 0, 0, 0, 17] + [0] * 11) + bytes(range(17)),
             b"\xff\xc3" + struct.pack(">HBHHB", 11, depth, height, width, 1) + bytes([1, 0x11, 0]),
             b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes([1, 0, 1, 0, 0]),
+            data,
+            b"\xff\xd9",
+        )
+    )
+
+
+def extended_jpeg(values: np.ndarray, depth: int = 12) -> bytes:
+    """Process 4, all quantisers 1: every DC category has its number in 5 bits as code, every AC symbol in 9 bits."""
+    y, x = np.mgrid[:8, :8]
+    cosine = np.cos((2 * x + 1) * y * np.pi / 16) / 2
+    cosine[0] /= np.sqrt(2)
+    height, width = values.shape
+    padded = np.pad(values.astype(float), ((0, -height % 8), (0, -width % 8)), "edge") - (1 << (depth - 1))
+    blocks = padded.reshape(padded.shape[0] // 8, 8, -1, 8).transpose(0, 2, 1, 3).reshape(-1, 8, 8)
+    order = sorted(range(64), key=lambda n: (n // 8 + n % 8, n // 8 if (n // 8 + n % 8) % 2 else n % 8))
+    coefficients = np.rint(cosine @ blocks @ cosine.T).astype(int).reshape(-1, 64)[:, order]
+
+    def magnitude(value: int) -> str:
+        size = abs(value).bit_length()
+        return f"{value if value > 0 else value + (1 << size) - 1:0{size}b}" if size else ""
+
+    bits, last = [], 0
+    for block in coefficients.tolist():
+        step, last = block[0] - last, block[0]
+        bits.append(f"{abs(step).bit_length():05b}{magnitude(step)}")
+        run = 0
+        for value in block[1:]:
+            if not value:
+                run += 1
+                continue
+            bits += ["011110000"] * (run // 16)
+            bits.append(f"{run % 16 << 4 | abs(value).bit_length():09b}{magnitude(value)}")
+            run = 0
+        bits.append("000000000" if run else "")
+    stream = "".join(bits)
+    stream += "1" * (-len(stream) % 8)
+    data = int(stream, 2).to_bytes(len(stream) // 8, "big").replace(b"\xff", b"\xff\x00")
+    return b"".join(
+        (
+            b"\xff\xd8\xff\xdb" + struct.pack(">HB", 67, 0) + bytes([1] * 64),
+            b"\xff\xc1" + struct.pack(">HBHHB", 11, depth, height, width, 1) + bytes([1, 0x11, 0]),
+            b"\xff\xc4" + struct.pack(">HB", 19 + 16, 0) + bytes([0, 0, 0, 0, 16] + [0] * 11) + bytes(range(16)),
+            b"\xff\xc4" + struct.pack(">HB", 19 + 255, 16) + bytes([0] * 8 + [255] + [0] * 7) + bytes(range(255)),
+            b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes([1, 0, 0, 63, 0]),
             data,
             b"\xff\xd9",
         )
@@ -210,22 +332,21 @@ def hostile() -> Iterator[Case]:
     yield "32_bit.dcm", saved(header(grey.astype(np.uint32))), "unreadable", "dicom_encoding"
     yield "1_bit_stored.dcm", saved(header(grey, 1)), "unreadable", "dicom_encoding"
     yield "stored_beyond_allocated.dcm", saved(header(grey, BitsStored=12, HighBit=11)), "unreadable", "dicom_encoding"
-    yield (
-        "high_bit_elsewhere.dcm",
-        saved(header(grey.astype(np.uint16), 12, HighBit=15)),
-        "unreadable",
-        "dicom_encoding",
-    )
-    yield "window_of_no_width.dcm", saved(header(grey, WindowCenter=9, WindowWidth=0)), "unreadable", "dicom_damaged"
-    yield "infinite_slope.dcm", saved(header(grey, RescaleSlope="1e400", RescaleIntercept="0")), *NO_PIXELS
-    yield "slope_zero.dcm", saved(header(grey, RescaleSlope=0, RescaleIntercept=0)), "unreadable", "constant_image"
+    yield "high_bit_too_low.dcm", saved(header(grey.astype(np.uint16), 12, HighBit=10)), *BAD_ENCODING
+    infinite = header(grey, RescaleSlope="1e400", RescaleIntercept="0")
+    yield "infinite_slope.dcm", saved(infinite), "unreadable", "dicom_damaged"
+    yield "slope_zero.dcm", saved(header(grey, RescaleSlope=0, RescaleIntercept=0)), *BAD_WINDOW
+    yield "window_beside_the_film.dcm", saved(header(grey, WindowCenter=9000, WindowWidth=10)), *BAD_WINDOW
+    yield "lut_of_one_level.dcm", saved(header(grey, VOILUTSequence=packed_lut(bytes(256)))), *BAD_WINDOW
+    short = lut(np.arange(200), 0, 16)
+    short[0].LUTDescriptor = [256, 0, 16]
+    yield "lut_too_short.dcm", saved(header(grey, VOILUTSequence=short)), "unreadable", "dicom_damaged"
+    for photometric, shape in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
+        both = header(grey, PhotometricInterpretation=photometric, PresentationLUTShape=shape)
+        yield f"{photometric.lower()}_{shape.lower()}.dcm", saved(both), "unreadable", "dicom_polarity"
     yield "all_padding.dcm", saved(header(grey, PixelPaddingValue=0, PixelPaddingRangeLimit=255)), *NO_PIXELS
     yield "deflated_bomb.dcm", deflated_bomb(), "unreadable", "file_too_large"
     yield "rle_bomb.dcm", encapsulated(rle_bomb(), RLELossless, grey), "unreadable", "dicom_no_pixels"
-    packed = frame_of(compressed(grey, RLELossless))
-    for idle in (10_000, 100_000):
-        padded = packed[:64] + b"\x80" * idle + packed[64:]
-        yield f"rle_of_{idle}_idle_codes.dcm", encapsulated(padded, RLELossless, grey), *NO_PIXELS
     yield "rle_of_15_segments.dcm", encapsulated(struct.pack("<16I", 15, *[64] * 15), RLELossless, grey), *BAD_ENCODING
     big = encoded(Image.fromarray(grey).resize((900, 900)), "JPEG2000", no_jp2=True)
     yield "jpeg_2000_larger_than_stated.dcm", encapsulated(big, JPEG2000, grey), "unreadable", "dicom_no_pixels"
@@ -244,11 +365,30 @@ def hostile() -> Iterator[Case]:
     yield (
         "element_of_4_gigabytes.dcm",
         good[: -WIDTH * HEIGHT - 12] + struct.pack("<HH2sHI", 9, 1, b"OB", 0, 0xFFFFFFF0),
-        *NO_PIXELS,
+        "unreadable",
+        "dicom_damaged",
     )
+    at = good.index(struct.pack("<HH2s", 0x0008, 0x0060, b"CS"))
+    element = struct.pack("<HH2sH", 9, 1, b"LO", 0)
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+    sequence = struct.pack("<HH2sHI", 8, 0x51, b"SQ", 0, 0xFFFFFFFF)
+    for name, extra in (("elements", element * 60_000), ("items", sequence + item * 60_000)):
+        yield f"60000_{name}.dcm", good[:at] + extra + good[at:], "unreadable", "too_complex"
+    fragments = encapsulated(b"\0\0", RLELossless, grey)[:-18] + item * 60_000
+    yield "60000_fragments.dcm", fragments, "unreadable", "too_complex"
+    for percent in (5, 12, 40, 80):
+        yield f"cut_off_at_{percent}_percent.dcm", cut_film(percent), "unreadable", "dicom_damaged"
+    directory = good[:at][:132] + struct.pack("<HH2sH", 4, 0x1130, b"CS", 0)
+    yield "directory.dcm", directory, *NO_PIXELS
+
+
+def cut_film(percent: int) -> bytes:
+    whole = saved(compressed(film().astype(np.uint16) * 16, JPEGLSLossless, 12))
+    return whole[: len(whole) * percent // 100]
 
 
 NO_PIXELS = ("unreadable", "dicom_no_pixels")
+BAD_WINDOW = ("unreadable", "dicom_window")
 BAD_ENCODING = ("unreadable", "dicom_encoding")
 
 
@@ -338,7 +478,7 @@ def cut_and_closed() -> Iterator[Case]:
         kept = b"\xff\x90\0\x0a".join(tiled.split(b"\xff\x90\0\x0a")[: tiles + 1]) + b"\xff\xd9"
         yield f"jpeg_2000_{tiles}_of_12_tiles.dcm", encapsulated(kept, JPEG2000, grey), *DAMAGED
     whole = encoded(grey, "JPEG2000", no_jp2=True)
-    yield "jpeg_2000_50_percent.dcm", encapsulated(closed(whole, 50), JPEG2000, grey), "unreadable", "dicom_damaged"
+    yield "jpeg_2000_50_percent.dcm", encapsulated(closed(whole, 50), JPEG2000, grey), *DAMAGED
     ls = frame_of(compressed(deep, JPEGLSLossless, 12))
     half = encapsulated(closed(ls, 50), JPEGLSLossless, deep, stored=12)
     yield "jpeg_ls_50_percent.dcm", half, "unreadable", "dicom_damaged"
@@ -353,6 +493,7 @@ def closed(stream: bytes, percent: int) -> bytes:
 
 def dicoms() -> Iterator[Case]:
     yield from sound()
+    yield from unusual()
     yield from refused()
     yield from hostile()
     yield from greedy()

@@ -60,10 +60,10 @@ def png(width: int, height: int, depth: int, colour: int, raw: bytes, extra: byt
     )
 
 
-def deep_png(values: np.ndarray) -> bytes:
+def deep_png(values: np.ndarray, extra: bytes = b"") -> bytes:
     """16-bit greyscale, uint16 [h, w]."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    return png(values.shape[1], values.shape[0], 16, 0, rows)
+    return png(values.shape[1], values.shape[0], 16, 0, rows, extra)
 
 
 def with_size(jpeg: bytes, width: int, height: int) -> bytes:
@@ -93,8 +93,26 @@ def jpegs() -> Iterator[Case]:
     half = jpeg[: len(jpeg) // 2] + b"\xff\xd9"
     yield "cut_off_and_closed.jpeg", half, "unreadable", "damaged"
     yield "larger_than_its_data.jpeg", with_size(jpeg, 2000, 1600), "unreadable", "damaged"
-    scan = jpeg[jpeg.index(b"\xff\xda") :]
-    yield "scan_bomb.jpeg", jpeg[:-2] + scan * 70, "unreadable", "too_complex"
+    at = jpeg.index(b"\xff\xda")
+    scan = jpeg[at:-2]
+    yield "scan_bomb.jpeg", jpeg[:-2] + scan * 70 + jpeg[-2:], "unreadable", "too_complex"
+    yield "without_end_marker.jpeg", jpeg[:-2], "unreadable", "damaged"
+    yield "with_a_megabyte_appended.jpeg", jpeg + bytes(1 << 20), JUDGED, ""
+    for name, junk in (
+        ("nulls", bytes(3)),
+        ("text", b"junk"),
+        ("fill", b"\xff" * 5000),
+        ("stuffing", b"\xff\0" * 5000),
+    ):
+        yield f"{name}_before_a_marker.jpeg", jpeg[:at] + junk + jpeg[at:], JUDGED, ""
+    comments, empty = b"\xff\xfe\0\2" * 1000, b"\xff\xfe\0\2" * 60_000
+    yield "a_thousand_comments.jpeg", jpeg[:2] + comments + jpeg[2:], JUDGED, ""
+    yield "60000_comments.jpeg", jpeg[:2] + empty + jpeg[2:], "unreadable", "too_complex"
+    yield "60000_restarts.jpeg", jpeg[:at] + b"\xff\xd0" * 60_000 + jpeg[at:], "unreadable", "too_complex"
+    tables = b"\xff\xdb" + struct.pack(">H", 2 + 65 * 1000) + bytes([0, *[1] * 64]) * 1000
+    yield "60000_tables.jpeg", jpeg[:2] + tables * 60 + jpeg[2:], "unreadable", "too_complex"
+    frame = jpeg.index(b"\xff\xc0")
+    yield "12_bit.jpeg", jpeg[: frame + 4] + b"\x0c" + jpeg[frame + 5 :], "unreadable", "unsupported_format"
     yield "magic_only.jpeg", jpeg[:4], "unreadable", "damaged"
     yield "header_only.jpeg", jpeg[: jpeg.index(b"\xff\xda")], "unreadable", "damaged"
     yield "standard_huffman_tables_left_out.jpeg", jpeg.replace(b"\xff\xc4", b"\xff\xe1"), JUDGED, ""
@@ -134,7 +152,16 @@ def pngs() -> Iterator[Case]:
     yield "16_bit.png", deep_png(grey.astype(np.uint16) * 257), JUDGED, ""
     yield "12_bit_in_16.png", deep_png(grey.astype(np.uint16) * 16), JUDGED, ""
     yield "10_bit_on_an_offset.png", deep_png(grey.astype(np.uint16) * 4 + 30000), JUDGED, ""
-    yield "16_bit_rgb.png", rgb_16(grey), JUDGED, ""
+    for name, colour, channels in (("rgb", 2, 3), ("grey_alpha", 4, 2), ("rgba", 6, 4)):
+        for bits in (10, 12, 16):
+            yield (
+                f"{bits}_bit_{name}.png",
+                deep_colour(grey.astype(np.uint16) << (bits - 8), colour, channels),
+                JUDGED,
+                "",
+            )
+    clear_level = png_chunk(b"tRNS", struct.pack(">H", 0))
+    yield "16_bit_with_a_clear_level.png", deep_png(grey.astype(np.uint16) * 257, clear_level), "ok", ""
     yield "palette.png", encoded(plain.convert("P"), "PNG"), JUDGED, ""
     yield "palette_clear.png", encoded(plain.convert("P"), "PNG", transparency=b"\xff" * 256), JUDGED, ""
     yield "grey_alpha.png", encoded(Image.merge("LA", (plain, clear)), "PNG"), JUDGED, ""
@@ -162,7 +189,15 @@ def pngs() -> Iterator[Case]:
     yield "wrong_checksum.png", data[:60] + bytes([data[60] ^ 1]) + data[61:], "unreadable", "damaged"
     yield "bad_depth.png", png(200, 160, 7, 0, b"\0" * 9000), "unreadable", "damaged"
     bomb = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"\0" * (8 << 20)))
-    yield "text_bomb.png", png(200, 160, 8, 0, raw_rows(grey), bomb), "unreadable", "damaged"
+    yield "text_bomb.png", png(200, 160, 8, 0, raw_rows(grey), bomb), JUDGED, ""
+    wrong = png_chunk(b"tEXt", b"a\0b")[:-4] + bytes(4)
+    yield "wrong_checksum_of_a_text.png", png(200, 160, 8, 0, raw_rows(grey), wrong), JUDGED, ""
+    wrong = png_chunk(b"tRNS", b"\0\7")[:-4] + bytes(4)
+    yield "wrong_checksum_of_transparency.png", png(200, 160, 8, 0, raw_rows(grey), wrong), "unreadable", "damaged"
+    yield "without_end.png", data[:-12], JUDGED, ""
+    empty = png_chunk(b"tEXt", b"")
+    yield "a_thousand_chunks.png", png(200, 160, 8, 0, raw_rows(grey), empty * 1000), JUDGED, ""
+    yield "60000_chunks.png", png(200, 160, 8, 0, raw_rows(grey), empty * 60_000), "unreadable", "too_complex"
     yield "magic_only.png", data[:8], "unreadable", "damaged"
 
 
@@ -170,9 +205,14 @@ def raw_rows(grey: np.ndarray) -> bytes:
     return b"".join(b"\0" + row.tobytes() for row in grey)
 
 
-def rgb_16(grey: np.ndarray) -> bytes:
-    deep = np.repeat(grey.astype(">u2")[..., None] * 257, 3, 2).astype(">u2")
-    return png(grey.shape[1], grey.shape[0], 16, 2, b"".join(b"\0" + row.tobytes() for row in deep))
+def deep_colour(values: np.ndarray, colour: int, channels: int) -> bytes:
+    """Grey uint16 [h, w] as a 16-bit PNG of 2 to 4 channels, the last of an even number being opacity."""
+    deep = np.repeat(values[..., None], channels, 2)
+    if channels % 2 == 0:
+        deep[..., -1] = 65535
+    return png(
+        values.shape[1], values.shape[0], 16, colour, b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    )
 
 
 def four_bit(grey: np.ndarray) -> bytes:
