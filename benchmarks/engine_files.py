@@ -29,7 +29,7 @@ def write(folder: Path, bundle: Path | None, dataset: Path | None, count: int) -
     """What the reader of the figures must know about the network and the films."""
     import keras
 
-    import training_job.network  # noqa: F401 - registers the layers that model.keras names
+    import training_job.layers  # noqa: F401 - registers the layers that model.keras names
     from training_job.export import to_tflite
 
     served = random_network() if bundle is None else keras.models.load_model(bundle / "model.keras", compile=False)
@@ -77,9 +77,10 @@ def random_network() -> Any:
     """VGG16 at 224 px with the gap head, served."""
     from training_job import network
     from training_job.heads import HEADS
+    from training_job.served_graph import served_graph
 
     net = network.build(HEADS["gap"], None, 256, seed=0)
-    return network.served_graph(net, 1.0, np.zeros(512, np.float32), np.eye(512, dtype=np.float32))
+    return served_graph(net, 1.0, np.zeros(512, np.float32), np.eye(512, dtype=np.float32))
 
 
 def write_onnx(folder: Path, model: Any, calibration: np.ndarray) -> None:

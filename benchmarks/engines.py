@@ -42,7 +42,7 @@ def keras_predict(folder: Path) -> Answer:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     import keras
 
-    import training_job.network  # noqa: F401 - registers the layers that the file names
+    import training_job.layers  # noqa: F401 - registers the layers that the file names
 
     model = keras.models.load_model(folder / KERAS, compile=False)
     return lambda batch: model.predict(batch, verbose=0)

@@ -7,6 +7,8 @@ and the naive one is extrapolated from one epoch; `load` records how busy the ma
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -106,8 +108,9 @@ def speeds(sample: int) -> dict[str, Any]:
 
     def head_epochs() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            tune = (embeddings, np.arange(381), targets[:381])
-            fit.train(head, GAP, phase, data, tune, Checkpoints(Path(folder), "x"), Stop(), lambda line: None)
+            lesson = fit.Lesson(data, embeddings, np.arange(381), targets[:381])
+            with contextlib.redirect_stdout(io.StringIO()):
+                fit.train(head, GAP, phase, lesson, Checkpoints(Path(folder), "x"), Stop())
 
     ten_epochs = median(seconds_of(head_epochs) for _ in range(ROUNDS))
     per_film = {name: median(turn[name] for turn in turns) / sample for name in jobs}
@@ -146,10 +149,10 @@ def memory_child() -> int:
         rows = np.arange(len(copy))
         inputs = [embeddings, embeddings[rows]]
         data = features.Samples(inputs, rows, GAP.targets(labels[rows]), np.ones(len(rows), np.float32))
-        tune = (embeddings, np.arange(TRAIN_FILMS, TRAIN_FILMS + 381), labels[:381])
+        lesson = fit.Lesson(data, embeddings, np.arange(TRAIN_FILMS, TRAIN_FILMS + 381), labels[:381])
         phase = fit.Phase("head", 2, 1e-3, 32, 2, 0)
         model = net.training_model("embedding")
-        fit.train(model, GAP, phase, data, tune, Checkpoints(Path(folder), "x"), Stop(), lambda line: None)
+        fit.train(model, GAP, phase, lesson, Checkpoints(Path(folder), "x"), Stop())
     print(json.dumps({"peak_mib": memory.peak_mib()}))
     return 0
 

@@ -42,6 +42,11 @@ class Limits:
             low_confidence=bundle.low_confidence,
         )
 
+    @property
+    def quantiles(self) -> dict[str, float | None]:
+        """{class: quantile}, as bundle.json has them."""
+        return dict(zip(CLASSES, (self.quantile_normal, self.quantile_pneumonia), strict=True))
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -30,6 +30,7 @@ LOWER = {
     "dataset",
     "patients",
     "hyperparameters",
+    "metric_definitions",
     "grid",
 }
 

@@ -1,7 +1,7 @@
 """`python -m training_job [train]`: the container's entry point; SageMaker appends the word train.
 
-Rule: exit 0 means that the bundle is complete or that the job was told to stop and saved its state; anything else
-leaves output/failure.
+Exit 0 means that the bundle is complete, or that the job was told to stop and saved its state; anything else leaves
+output/failure. TensorFlow is loaded once hyperparameters and folders are known to be good.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ def main(arguments: list[str]) -> int:
         container.forget_failure()
         settings = read_hyperparameters(container.hyperparameters())
         say("hyperparameters: " + " ".join(f"{name}={value}" for name, value in settings.as_dict().items()))
-        from training_job.job import Job
+        container.probe()
+        from training_job.context import Context
+        from training_job.job import run
 
-        Job(container, settings, stop).run()
+        run(Context(container, settings, stop))
     except Stopped:
         say(f"stopped; the last whole epoch, if one was reached, is in {container.checkpoints}")
         return 0

@@ -1,10 +1,11 @@
 """The model in service against the new one, on the same test films.
 
-Rule: the comparison is paired and by patient; the challenger must be shown to be not worse, not merely look better.
+The comparison is paired and by patient; the challenger must be shown to be not worse, not merely look better.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cxr.verdict import Limits
 from training_job import scores
 from training_job.dataset import Films
 from training_job.litert import cores
-from training_job.serving import Scored, quantiles_of, score_films
+from training_job.scoring import Scored, score_films, table
 from training_job.stop import Stop
 
 RESAMPLES = 2000
@@ -24,30 +25,34 @@ RESAMPLES = 2000
 LOWER_PERCENTILE = 5.0
 
 
-def open_champion(folder: Path) -> tuple[Bundle, Engine, Limits]:
-    """The champion's bundle, verified, its engine and limits. Raises cxr.bundle.BundleError on a broken one."""
+@dataclass(frozen=True)
+class Champion:
+    """The bundle in service, verified, its engine and its limits."""
+
+    bundle: Bundle
+    engine: Engine
+    limits: Limits
+
+
+def open_champion(folder: Path) -> Champion:
+    """The one bundle in or below a folder. Raises BundleError, EngineError on a broken one."""
     manifest = next(iter(sorted(folder.rglob("bundle.json"))), folder / "bundle.json")
     bundle = read_bundle(manifest.parent, ("model.tflite",))
-    return bundle, Engine(manifest.parent / "model.tflite", threads=cores()), Limits.from_bundle(bundle)
+    return Champion(bundle, Engine(manifest.parent / "model.tflite", threads=cores()), Limits.from_bundle(bundle))
 
 
-def compare(folder: Path, films: Films, challenger: Scored, cut: float, stop: Stop) -> dict[str, Any]:
-    """The champion's figures on these films and the bounds of challenger minus champion."""
-    bundle, engine, limits = open_champion(folder)
-    champion = score_films(engine, films.pixels, films.saturations, limits, "test films by the champion", stop)
+def compare(champion: Champion, films: Films, challenger: Scored, threshold: float, stop: Stop) -> dict[str, Any]:
+    """The champion's figures on these films and the bounds of challenger minus champion. Raises Stopped."""
+    judged = score_films(champion.engine, films, champion.limits, "test films by the champion", stop)
     return {
-        "bundle_name": bundle.name,
-        "model_sha256": bundle.model_sha256,
-        "test": scores.evaluate(
-            films.labels,
-            champion.probabilities,
-            champion.statuses,
-            films.patients,
-            limits.threshold,
-            quantiles_of(limits),
-        ),
+        "bundle_name": champion.bundle.name,
+        "model_sha256": champion.bundle.model_sha256,
+        "test": table(films, judged, champion.limits),
         "noninferiority": noninferiority(
-            films.labels, films.patients, (champion.probabilities, limits.threshold), (challenger.probabilities, cut)
+            films.labels,
+            films.patients,
+            (judged.probabilities, champion.limits.threshold),
+            (challenger.probabilities, threshold),
         ),
     }
 

@@ -1,7 +1,7 @@
 """Training the part of the network behind a cut, on cached features.
 
-Rule: epochs are chosen on the tune films alone; the same batches in the same order come out of the same seed, whether
-the job was interrupted or not.
+Epochs are chosen on the tune films alone. The same batches in the same order come out of the same seed, whether the job
+was interrupted or not.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 
+from training_job import scores
 from training_job.checkpoint import Checkpoints, State
 from training_job.console import bar, say
 from training_job.features import Features, Samples
@@ -26,7 +28,7 @@ RATES = {"head": "learning_rate", "fine_tune": "fine_tune_learning_rate"}
 
 
 class Diverged(ValueError):
-    """The loss is no number any more."""
+    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,16 @@ class Phase:
     batch_size: int
     patience: int
     seed: int
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a phase learns from, and what its epochs are judged by: some rows of an array of features, labels [n]."""
+
+    samples: Samples
+    tune: Features
+    tune_rows: np.ndarray
+    tune_labels: np.ndarray
 
 
 class Batches(keras.utils.PyDataset):
@@ -71,8 +83,7 @@ class _BetweenBatches(keras.callbacks.Callback):
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
     """A weight per film [n] so that both classes weigh the same in the loss; mean 1."""
-    counts = np.bincount(labels, minlength=2)
-    return (len(labels) / (2.0 * counts))[labels].astype(np.float32)
+    return compute_sample_weight("balanced", labels).astype(np.float32)
 
 
 def schedule(phase: Phase, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -113,56 +124,58 @@ def predict(model: keras.Model, head: Head, inputs: Features, rows: np.ndarray) 
     return np.concatenate(parts)
 
 
-def train(
-    model: keras.Model,
-    head: Head,
-    phase: Phase,
-    samples: Samples,
-    tune: tuple[Features, np.ndarray, np.ndarray],
-    checkpoints: Checkpoints,
-    stop: Stop,
-    report: Callable[[str], None] = say,
-) -> State:
+def train(model: keras.Model, head: Head, phase: Phase, lesson: Lesson, checkpoints: Checkpoints, stop: Stop) -> State:
     """Train until the epochs or the patience end; the model is left with the best epoch's weights.
 
-    tune: (feature array, its tune rows, labels of those rows). Raises Stopped between batches; the state after the last
-    whole epoch is then on disk. Raises Diverged.
+    Raises Stopped between batches; the state after the last whole epoch is then on disk. Raises Diverged.
     """
-    steps = -(-len(samples) // phase.batch_size)
+    steps = -(-len(lesson.samples) // phase.batch_size)
     compiled(model, head, phase, steps)
     state = _resume(model, phase, checkpoints)
-    inputs, rows, labels = tune
-    weights = class_weights(labels) if len(set(labels)) == 2 else np.ones(len(labels), np.float32)
     while not state.finished and state.epoch < phase.epochs:
         stop.check()
         started = time.perf_counter()
-        batches = Batches(samples, samples.order(phase.seed, state.epoch), phase.batch_size)
+        batches = Batches(lesson.samples, lesson.samples.order(phase.seed, state.epoch), phase.batch_size)
         with bar(f"{phase.name}, epoch {state.epoch + 1} of {phase.epochs}", steps) as advance:
             between = _BetweenBatches(stop, advance)
             run = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[between])
-        probabilities = predict(model, head, inputs, rows)
-        losses = {"train": float(run.history["loss"][0]), "tune": log_loss(labels, probabilities, weights)}
-        if not np.isfinite([*losses.values()]).all():
+        losses = {"train": float(run.history["loss"][0]), **_judged(model, head, lesson)}
+        if not np.isfinite([losses["train"], losses["tune"]]).all():
             raise Diverged(
                 f"{phase.name}: the loss is {losses['train']} on train and {losses['tune']} on tune films after epoch "
                 f"{state.epoch + 1} at a learning rate of {phase.learning_rate:g}; lower {RATES[phase.name]}, or check "
                 "the weights file"
             )
-        auroc = float(roc_auc_score(labels, probabilities)) if len(set(labels)) == 2 else float("nan")
         state.epoch += 1
         seconds = round(time.perf_counter() - started, 3)
-        state.history.append({"epoch": state.epoch, **losses, "auroc": auroc, "seconds": seconds})
-        shown = {"train:loss": losses["train"], "tune:loss": losses["tune"], "tune:auroc": auroc}
-        report(f"epoch={state.epoch} " + " ".join(f"{name}={value:.4f}" for name, value in shown.items()))
-        state.weights = model.get_weights()
-        state.optimizer = [np.asarray(variable) for variable in model.optimizer.variables]
-        if losses["tune"] < state.best_loss:
-            state.best_loss, state.best_epoch, state.best = losses["tune"], state.epoch, state.weights
+        state.history.append({"epoch": state.epoch, **losses, "seconds": seconds})
+        shown = {"train:loss": losses["train"], "tune:loss": losses["tune"], "tune:auroc": losses["auroc"]}
+        say(f"epoch={state.epoch} " + " ".join(f"{name}={value:.4f}" for name, value in shown.items()))
+        _keep(state, model, losses["tune"])
         state.finished = state.epoch - state.best_epoch >= phase.patience
         checkpoints.save(state)
     state.finished = True
     model.set_weights(state.best)
     return state
+
+
+def _judged(model: keras.Model, head: Head, lesson: Lesson) -> dict[str, float]:
+    """The tune films' loss, both classes weighing the same, and AUROC; nan where the model answers with no number."""
+    labels = lesson.tune_labels
+    probabilities = predict(model, head, lesson.tune, lesson.tune_rows)
+    if not np.isfinite(probabilities).all():
+        return {"tune": np.nan, "auroc": np.nan}
+    clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    loss = log_loss(labels, clipped, sample_weight=class_weights(labels), labels=[0, 1])
+    return {"tune": float(loss), "auroc": scores.auroc(labels, probabilities)}
+
+
+def _keep(state: State, model: keras.Model, tune_loss: float) -> None:
+    """The model's state after a whole epoch, and its weights if it is the best one."""
+    state.weights = model.get_weights()
+    state.optimizer = [np.asarray(variable) for variable in model.optimizer.variables]
+    if tune_loss < state.best_loss:
+        state.best_loss, state.best_epoch, state.best = tune_loss, state.epoch, state.weights
 
 
 def _resume(model: keras.Model, phase: Phase, checkpoints: Checkpoints) -> State:
@@ -176,9 +189,3 @@ def _resume(model: keras.Model, phase: Phase, checkpoints: Checkpoints) -> State
         variable.assign(value)
     say(f"resumed {phase.name} after epoch {state.epoch} of {phase.epochs}")
     return state
-
-
-def log_loss(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> float:
-    """Weighted mean of -log p(label)."""
-    p = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), 1e-7, 1.0)
-    return float(np.average(-np.log(p), weights=weights))

@@ -1,17 +1,18 @@
-"""The two heads: what each does to a grey film before VGG16, how it decides, what it minimises, how it augments.
+"""The two heads: what each does to a grey film before VGG16, what it minimises, how it augments.
 
-Rule: a head's preprocessing, loss and augmentation belong together; none is mixed with the other head's.
+A head's preprocessing, loss and augmentation belong together; none is mixed with the other head's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 # ImageNet means in BGR order (Keras' "caffe" preprocessing). The film's three channels are equal, so BGR costs no flip.
 BGR_MEANS = (103.939, 116.779, 123.68)
+# Where fine-tuning of the last N blocks of VGG16 begins: right before block 5 - N + 1.
+START_OF_FINE_TUNING = {1: "block4_pool", 2: "block3_pool", 3: "film", 4: "film", 5: "film"}
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Head:
-    """`scale` and `offset` are the preprocessing of a 0..255 film; `feature` is the VGG16 point that the head reads.
+    """A head and what belongs to it.
 
-    `map_type` is what its cached feature maps are kept in (see features.Trunk).
+    scale, offset: the preprocessing of a 0..255 film, offset per channel. feature: the VGG16 point that the head reads.
+    loss: Keras' name. map_type: what its cached feature maps are kept in (see features.Trunk).
     """
 
     name: str
@@ -52,23 +54,6 @@ class Head:
     def probability(self, outputs: np.ndarray) -> np.ndarray:
         """P(PNEUMONIA) [n] from the training model's outputs."""
         return np.asarray(outputs, np.float64)[:, -1]
-
-    def decide(self, pooled: Any, embedding: Any, dense_units: int) -> tuple[Any, Any]:
-        """Keras tensors: (logit [b, 1], training output) from block5_pool [b,7,7,512] and its mean [b,512]."""
-        from keras import layers
-
-        if self.name == "gap":
-            from training_job.network import Standardize
-
-            ready = Standardize(name="standardize", dtype="float32")(embedding)
-            hidden = layers.Dense(dense_units, activation="relu", name="hidden")(ready)
-            logit = layers.Dense(1, name="logit", dtype="float32")(hidden)
-            return logit, layers.Activation("sigmoid", name="sigmoid", dtype="float32")(logit)
-        flat = layers.Flatten(name="flat")(pooled)
-        scores = layers.Dense(2, name="scores", dtype="float32")(flat)
-        softmax = layers.Activation("softmax", name="softmax", dtype="float32")(scores)
-        logit = layers.Dense(1, use_bias=False, trainable=False, name="logit", dtype="float32")(scores)
-        return logit, softmax
 
 
 # A chest film has a side and an upright: shifts, turns and changes of exposure, as between two hospitals, but no mirror

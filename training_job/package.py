@@ -1,21 +1,19 @@
 """The files of a bundle, written so that a half-written one can never pass for whole.
 
-Rule: bundle.json is written last; it names every other file's size and sha256.
+bundle.json is written last; it names every other file's size and sha256.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import importlib
 import io
 import json
 import math
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +21,14 @@ from cxr.bundle import Bundle, sha256_of
 from cxr.engine import Engine
 from cxr.labels import CLASSES, INTENDED_USE
 from cxr.verdict import Limits
+from training_job import files, provenance
 from training_job.dataset import Films
-from training_job.serving import Scored, quantiles_of
+from training_job.scoring import Scored
 
-FILES = ("model.tflite", "model.keras", "golden.npz", "metrics.json", "predictions.csv", "report.html", "model_card.md")
-MODULES = {"keras": "keras", "tensorflow": "tensorflow", "numpy": "numpy", "pillow": "PIL", "scikit-learn": "sklearn"}
+if TYPE_CHECKING:
+    import keras
+
+KERAS = "model.keras"
 GOLDEN_FILMS = 4
 # int8 activations are rounded dynamically; another CPU's kernels may land a step away (measured: 0.0 between two CPUs).
 GOLDEN_TOLERANCE = 0.02
@@ -41,7 +42,7 @@ def card(name: str, limits: Limits) -> dict[str, Any]:
         "classes": list(CLASSES),
         "threshold": limits.threshold,
         "low_confidence": limits.low_confidence,
-        "conformal": {"alpha": limits.alpha, "quantile": quantiles_of(limits)},
+        "conformal": {"alpha": limits.alpha, "quantile": limits.quantiles},
         "ood_limit": limits.ood_limit,
         "input": INPUT,
         "name": name,
@@ -95,34 +96,26 @@ def json_text(document: Any) -> str:
     return json.dumps(plain(document), indent=2, sort_keys=True) + "\n"
 
 
-def versions() -> dict[str, str]:
-    """What computed the bundle, asked of the modules: a base image may bring TensorFlow as another distribution."""
-    found = {name: str(importlib.import_module(module).__version__) for name, module in MODULES.items()}
-    return {**found, "ai-edge-litert": metadata.version("ai-edge-litert")}
+def write(folder: Path, graph: keras.Model, contents: Mapping[str, bytes | str], **fields: Any) -> None:
+    """A whole bundle: the served graph as model.keras, the other files by name, and bundle.json with these `fields`.
 
-
-def code_version() -> str:
-    """The first 16 hex digits of sha256 over the names and contents of the files of cxr and training_job.
-
-    The same in the image (it holds all but the Dockerfile), in the local AWS and by hand; different after any change.
+    Raises OSError naming the file that could not be written.
     """
-    digest = hashlib.sha256()
-    root = Path(__file__).resolve().parent.parent
-    for package in ("cxr", "training_job"):
-        for path in sorted((root / package).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("Dockerfile"):
-                digest.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    for name, content in contents.items():
+        files.write(folder / name, content)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, files.naming(folder / KERAS):
+        graph.save(Path(scratch) / KERAS)
+        (Path(scratch) / KERAS).replace(folder / KERAS)
+    files.write(folder / "bundle.json", manifest(folder, (*contents, KERAS), **fields).to_json())
 
 
-def manifest(folder: Path, files: Sequence[str], **facts: Any) -> Bundle:
-    """The Bundle of the files that lie in `folder`; `facts` are its other fields."""
-    named = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in files}
+def manifest(folder: Path, names: Sequence[str], **fields: Any) -> Bundle:
+    """The Bundle of the named files that lie in `folder`; `fields` are its other fields."""
+    named = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     return Bundle(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         files=named,
-        code_version=code_version(),
-        versions=versions(),
-        **plain(facts),
+        code_version=provenance.code_version(),
+        versions=provenance.versions(),
+        **plain(fields),
     )

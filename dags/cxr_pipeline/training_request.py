@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NotRequired, TypedDict
 
+from cxr.metric_definitions import METRIC_DEFINITIONS, Metric
 from cxr_pipeline.outcome import fail
 from cxr_pipeline.retrain_form import hyperparameters
 from cxr_pipeline.settings import Settings
@@ -12,17 +13,6 @@ from cxr_pipeline.settings import Settings
 JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 # Instances whose local NVMe is encrypted by hardware; SageMaker refuses a volume key for them.
 LOCAL_STORAGE = re.compile(r"ml\.(g4dn|g5|g6|g6e|gr6|p3dn|p4d|p4de|p5|p5e|p5en|trn1|trn1n|[a-z0-9]+d)\.")
-METRICS = (
-    *("train:loss", "tune:loss", "tune:auroc"),
-    *("test:auroc", "test:sensitivity", "test:specificity", "test:accuracy", "test:ece"),
-)
-
-
-class Metric(TypedDict):
-    """How SageMaker finds a figure in the job's log."""
-
-    Name: str
-    Regex: str
 
 
 class Algorithm(TypedDict):
@@ -121,7 +111,7 @@ def training_request(
         "AlgorithmSpecification": {
             "TrainingImage": names.training_image,
             "TrainingInputMode": "File",
-            "MetricDefinitions": [{"Name": name, "Regex": rf"{name}=([-+.0-9a-z]+)"} for name in METRICS],
+            "MetricDefinitions": METRIC_DEFINITIONS,
         },
         "RoleArn": names.training_role_arn,
         "HyperParameters": hyperparameters(params),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -144,18 +143,6 @@ def test_only_a_job_that_downloads_its_weights_has_a_network() -> None:
 def test_a_name_that_sagemaker_refuses_is_refused_before_it_is_sent(bad: str) -> None:
     with pytest.raises(AirflowFailException, match="no training job name"):
         request(bad)
-
-
-def test_the_metrics_that_sagemaker_is_asked_for_are_those_that_the_job_prints() -> None:
-    from training_job.metric_definitions import METRIC_DEFINITIONS
-
-    asked = {one["Name"]: one["Regex"] for one in request()["AlgorithmSpecification"]["MetricDefinitions"]}
-    printed = {one["Name"]: one["Regex"] for one in METRIC_DEFINITIONS}
-    assert asked.keys() == printed.keys()
-    for value in ("0.1709", "1.2e-05", "nan"):
-        for name, expression in asked.items():
-            line = f"epoch=3 {name}={value} other:{name}s=7"
-            assert re.findall(expression, line) == re.findall(printed[name], line) == [value], name
 
 
 def test_an_installation_s_defaults_are_parameters_of_the_form() -> None:

@@ -8,7 +8,7 @@ from scipy.special import expit
 from sklearn.covariance import LedoitWolf
 
 from cxr.hyperparameters import Hyperparameters
-from training_job import calibrate, serving
+from training_job import calibrate, limits
 from training_job.dataset import Dataset, Films
 
 
@@ -111,14 +111,14 @@ def test_the_fewest_patients_for_alpha_are_those_of_a_finite_quantile(alpha: flo
     assert calibrate.conformal_quantile(np.full(needed - 1, 0.5), alpha) is None
 
 
-def calibrated(**changes: dict[str, np.ndarray]) -> serving.Calibration:
-    """serving.calibration of three buckets of 60 films of 40 patients; `logits` and `embeddings` may be changed."""
+def calibrated(**changes: dict[str, np.ndarray]) -> limits.Calibration:
+    """limits.calibrated of three buckets of 60 films of 40 patients; `logits` and `embeddings` may be changed."""
     rng = np.random.default_rng(4)
     names = ("tune", "calibrate", "train")
     rows = {name: np.arange(60 * i, 60 * (i + 1)) for i, name in enumerate(names)}
     labels = np.tile([0, 1], 90)
     logits = {name: np.where(labels[rows[name]] == 1, 1.0, -1.0) + rng.normal(0, 1.5, 60) for name in names}
-    embeddings = {name: rng.normal(size=(60, 512)).astype(np.float32) for name in names}
+    embeddings = {name: rng.normal(size=(60, 8)).astype(np.float32) for name in names}
     for bucket, values in changes.get("logits", {}).items():
         logits[bucket] = logits[bucket] + values
     for bucket, values in changes.get("embeddings", {}).items():
@@ -132,8 +132,8 @@ def calibrated(**changes: dict[str, np.ndarray]) -> serving.Calibration:
         np.zeros(180),
     )
     dataset = Dataset(Path(), films, films, rows, "d", {})
-    raw = {name: serving.Raw(logits[name], embeddings[name]) for name in names}
-    return serving.calibration(raw, dataset, Hyperparameters(alpha=0.1))
+    raw = {name: limits.Raw(logits[name], embeddings[name]) for name in names}
+    return limits.calibrated(raw, dataset, Hyperparameters(alpha=0.1))
 
 
 def moved(**changes: dict[str, np.ndarray]) -> set[str]:

@@ -16,9 +16,11 @@ import pytest
 from cxr.bundle import BundleError
 from cxr.hyperparameters import BadHyperparameter, Hyperparameters
 from training_job import files
+from training_job.__main__ import main
 from training_job.container import BadChannel, Container, explain
+from training_job.context import Context
 from training_job.devices import Devices, NoGpu
-from training_job.job import Job
+from training_job.job import run
 from training_job.stop import Stop
 
 COMMAND = [sys.executable, "-m", "training_job", "train"]
@@ -67,7 +69,7 @@ def test_a_required_gpu_that_is_absent_fails_before_any_data_is_read(
     """There is no dataset channel: to look for it would be another error."""
     gpus(0)
     with pytest.raises(NoGpu, match="require_gpu=true but TensorFlow sees no GPU: choose a GPU instance"):
-        Job(Container(tmp_path), Hyperparameters(require_gpu=True), Stop()).run()
+        run(Context(Container(tmp_path), Hyperparameters(require_gpu=True)))
 
 
 def test_on_a_gpu_float32_means_float32_and_kernels_are_deterministic(gpus: Callable[[int], list[str]]) -> None:
@@ -107,12 +109,15 @@ def test_a_broken_hyperparameter_file_is_named(tmp_path: Path, content: str, why
 
 
 @pytest.mark.parametrize("folder", ["model", "output", "checkpoints", "cache"])
-def test_a_folder_that_cannot_be_written_stops_the_job_before_any_data_is_read(tmp_path: Path, folder: str) -> None:
-    """A file lies where the folder should be: root may write where it has no permission."""
+def test_a_folder_that_cannot_be_written_stops_the_job_before_any_data_is_read(
+    tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file lies where the folder should be: root may write where it has no permission. There is no dataset either."""
     (tmp_path / folder).write_text("")
-    with pytest.raises(OSError) as refusal:
-        Job(Container(tmp_path), Hyperparameters(), Stop()).run()
-    assert refusal.value.filename == str(tmp_path / folder)
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    monkeypatch.setattr(Stop, "install", lambda stop: stop)
+    assert main([]) == 1
+    assert f"File exists: '{tmp_path / folder}'" in capsys.readouterr().out
 
 
 def test_the_probe_of_the_folders_leaves_nothing(tmp_path: Path) -> None:
@@ -162,7 +167,7 @@ def test_a_broken_champion_is_found_before_any_film_is_read(tmp_path: Path) -> N
     """There is no dataset channel either."""
     (tmp_path / "input" / "data" / "champion").mkdir(parents=True)
     with pytest.raises(BundleError, match=r"bundle\.json"):
-        Job(Container(tmp_path), Hyperparameters(weights="random"), Stop()).run()
+        run(Context(Container(tmp_path), Hyperparameters(weights="random")))
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

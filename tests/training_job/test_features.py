@@ -15,8 +15,8 @@ from cxr.hyperparameters import Hyperparameters
 from training_job import augment, export, features, fit, learning, network
 from training_job.checkpoint import Checkpoints
 from training_job.container import Container, explain
+from training_job.context import Context
 from training_job.heads import FLATTEN, GAP, HEADS
-from training_job.job import Job
 from training_job.learning import feature_trunk
 from training_job.litert import Signature
 from training_job.stop import Stop, Stopped
@@ -58,11 +58,9 @@ def test_training_on_cached_features_equals_fit_through_the_frozen_base(name: st
             model,
             net.head,
             phase(),
-            samples(net, inputs),
-            (inputs, np.arange(COUNT), labels()),
+            fit.Lesson(samples(net, inputs), inputs, np.arange(COUNT), labels()),
             Checkpoints(tmp_path / f"{cached}", "x"),
             Stop(),
-            report=lambda line: None,
         )
         head = [w for layer in net.whole().layers if layer.trainable for w in layer.get_weights()]
         weights.append(np.concatenate([w.ravel() for w in head]))
@@ -242,19 +240,14 @@ def toy_run(
     stop, lines, model = Stop(), [], toy(dtype)
 
     def report(line: str) -> None:
-        lines.append(line)
+        if line.startswith("epoch="):
+            lines.append(line)
         stop.asked = stop.asked or len(lines) == stop_after
 
-    fit.train(
-        model,
-        GAP,
-        phase(**{"epochs": 6, **changes}),
-        data,
-        (inputs, np.arange(40), y),
-        Checkpoints(folder, "f"),
-        stop,
-        report,
-    )
+    lesson = fit.Lesson(data, inputs, np.arange(40), y)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "say", report)
+        fit.train(model, GAP, phase(**{"epochs": 6, **changes}), lesson, Checkpoints(folder, "f"), stop)
     return model.get_weights(), lines
 
 
@@ -317,14 +310,13 @@ def test_what_the_twin_learned_is_in_the_network_that_is_exported(tmp_path: Path
     net = network.build(GAP, None, 16, seed=1, side=SIDE)
     rows, films = np.arange(8), pixels(8)
     dataset = SimpleNamespace(rows={"train": rows, "tune": rows}, train=SimpleNamespace(labels=labels(8), pixels=films))
-    ours = Job(Container(tmp_path), Hyperparameters(fine_tune_epochs=1, fine_tune_learning_rate=1e-3), Stop())
+    ours = Context(Container(tmp_path), Hyperparameters(fine_tune_epochs=1, fine_tune_learning_rate=1e-3))
     net.freeze_all_but(1)
     trunk = feature_trunk(net, ("block4_pool",), "keras")
     inputs = features.compute(trunk, films, tmp_path, "films", Stop())["block4_pool"]
     before = net.whole().get_layer("block5_conv3").get_weights()[0]
-    state = learning._phase(
-        ours, net, dataset, [inputs], "block4_pool", "fine_tune", Checkpoints(tmp_path, "f"), mixed=True
-    )  # type: ignore[arg-type]
+    phases = learning._Phases(ours, dataset, net, Checkpoints(tmp_path, "f"))  # type: ignore[arg-type]
+    state = phases.train("fine_tune", [inputs], "block4_pool", mixed=True)
     after = net.whole().get_layer("block5_conv3").get_weights()[0]
     assert np.abs(after - before).max() > 1e-4
     learned = net.training_model("block4_pool").get_weights()

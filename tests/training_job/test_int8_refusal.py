@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from cxr.hyperparameters import Hyperparameters
-from training_job import learning, serving
+from training_job import job, learning, precision, serving
 from training_job.checkpoint import Checkpoints
 from training_job.container import Container
+from training_job.context import Context
 from training_job.devices import Devices
-from training_job.job import Job
-from training_job.stop import Stop
+from training_job.provenance import fingerprint
 
 PARITY = {"label_flips": 0.006}
 
@@ -33,22 +33,22 @@ def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run the choice with int8 always refused; returns the engines trained on and what was rejected at the end."""
     engines: list[str] = []
 
-    def learn(job: Job, dataset: Any, weights: None, devices: Devices, engine: str) -> SimpleNamespace:
+    def learn(context: Context, dataset: Any, weights: None, devices: Devices, engine: str) -> SimpleNamespace:
         engines.append(engine)
         return SimpleNamespace(engine=engine, network=None, checkpoints=Checkpoints(tmp_path / engine, "f"))
 
     def choose(exporter: serving.Exporter) -> dict[str, Any]:
         if "int8" not in exporter._rejected:
-            raise serving.Int8Refused(PARITY)
+            raise precision.Int8Refused(PARITY)
         return exporter._rejected
 
-    monkeypatch.setattr(learning, "learn", learn)
+    monkeypatch.setitem(job.LEARNERS, "gap", learn)
     monkeypatch.setattr(serving.Exporter, "choose", choose)
 
     def run(films: int, **settings: str) -> tuple[list[str], Any]:
         chosen = Hyperparameters(**settings)
-        job = Job(Container(tmp_path), chosen, Stop())
-        _, rejected = job._learn_and_export(Tune(films), None, Devices(0, chosen.feature_engine, False))  # type: ignore[arg-type]
+        context, devices = Context(Container(tmp_path), chosen), Devices(0, chosen.feature_engine, False)
+        _, rejected = job._learn_and_export(context, Tune(films), None, devices)  # type: ignore[arg-type]
         return engines, rejected
 
     return run
@@ -69,12 +69,14 @@ def test_a_restarted_job_computes_no_int8_features_only_to_be_refused_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The stand-in for the dataset holds no films: to look at one would fail."""
-    job, dataset = Job(Container(tmp_path), Hyperparameters(), Stop()), Tune(381)
-    monkeypatch.setattr(learning, "_build", lambda job, weights: SimpleNamespace(weights_sha256="w"))
-    mark = job.fingerprint(dataset, "w", "int8", False)  # type: ignore[arg-type]
+    dataset: Any = Tune(381)
+    monkeypatch.setattr(learning, "_build", lambda *_: SimpleNamespace(weights_sha256="w"))
+    mark = fingerprint(Hyperparameters(), dataset, "w", "int8", False)
     Checkpoints(tmp_path / "checkpoints" / "int8", mark).refuse(PARITY)
-    with pytest.raises(serving.Int8Refused) as refusal:
-        learning.learn(job, dataset, None, Devices(0, "auto", False), "int8")  # type: ignore[arg-type]
+    with pytest.raises(precision.Int8Refused) as refusal:
+        learning.learn(
+            Context(Container(tmp_path), Hyperparameters()), dataset, None, Devices(0, "auto", False), "int8"
+        )
     assert refusal.value.parity == PARITY
 
 

@@ -18,16 +18,19 @@ import pytest
 from cxr.bundle import read_bundle
 from cxr.engine import Engine
 from cxr.labels import CLASSES
+from cxr.metric_definitions import METRIC_DEFINITIONS
 from cxr.reader import read_film
 from cxr.verdict import Limits, judge
-from training_job import export, package, scores
-from training_job.metric_definitions import METRIC_DEFINITIONS
-from training_job.package import FILES
+from training_job import export, provenance, scores
 
 if TYPE_CHECKING:
     from conftest import Trained
 
 pytestmark = pytest.mark.heavy
+
+FILES = {
+    "model.tflite", "model.keras", "golden.npz", "metrics.json", "predictions.csv", "report.html", "model_card.md",
+}  # fmt: skip
 
 
 def predictions(trained: Trained) -> list[dict[str, str]]:
@@ -37,9 +40,9 @@ def predictions(trained: Trained) -> list[dict[str, str]]:
 
 def test_the_bundle_is_whole_and_the_engine_reproduces_its_golden_films(trained: Trained) -> None:
     bundle = read_bundle(trained.model, FILES)
-    assert set(bundle.files) == set(FILES)
+    assert set(bundle.files) == FILES
     assert bundle.weights["source"] == "random" and bundle.head == "gap" and bundle.conformal["alpha"] == 0.2
-    assert bundle.name == "tiny" and bundle.code_version == package.code_version() != "unknown"
+    assert bundle.name == "tiny" and bundle.code_version == provenance.code_version() != "unknown"
     Engine(trained.model / "model.tflite").check_golden(trained.model / "golden.npz")
 
 
@@ -191,7 +194,7 @@ def test_a_hospital_recalibrates_without_retraining(trained: Trained, tmp_path: 
 def test_the_champion_is_scored_on_the_same_test_films(trained: Trained, tiny_dataset: Path) -> None:
     from training_job import champion
     from training_job.dataset import read_dataset
-    from training_job.serving import scored
+    from training_job.scoring import scored
     from training_job.stop import Stop
 
     rows = predictions(trained)
@@ -201,7 +204,7 @@ def test_the_champion_is_scored_on_the_same_test_films(trained: Trained, tiny_da
     films = read_dataset(tiny_dataset, Stop()).test
     limits = Limits.from_bundle(read_bundle(trained.model))
     ours = scored(probabilities, distances, films.saturations, limits)
-    comparison = champion.compare(trained.model, films, ours, limits.threshold, Stop())
+    comparison = champion.compare(champion.open_champion(trained.model), films, ours, limits.threshold, Stop())
     assert comparison["bundle_name"] == "tiny"
     assert comparison["noninferiority"]["delta_auroc"]["value"] == pytest.approx(0.0, abs=1e-9)
     assert comparison["test"]["at_threshold"] == trained.json("metrics.json")["test"]["at_threshold"]

@@ -14,7 +14,9 @@ import tensorflow as tf
 
 from training_job import export, network
 from training_job.heads import HEADS
+from training_job.layers import CUSTOM
 from training_job.litert import Signature
+from training_job.served_graph import served_graph
 
 SIDE = 64
 """A twelfth of the work of 224 px; every layer is there."""
@@ -40,7 +42,7 @@ def net(request: pytest.FixtureRequest) -> network.Network:
 @pytest.fixture(scope="module")
 def served(net: network.Network) -> keras.Model:
     rng = np.random.default_rng(1)
-    return network.served_graph(net, 1.7, rng.normal(size=512), rng.normal(size=(512, 512)) / 20)
+    return served_graph(net, 1.7, rng.normal(size=512), rng.normal(size=(512, 512)) / 20)
 
 
 def gradient_at(net: network.Network, point: str, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +111,7 @@ def test_a_spread_far_below_the_mean_keeps_its_distances(net: network.Network, p
     spread = 2e-4 * (np.abs(mean) + 1e-3)
     rng = np.random.default_rng(2)
     whitening = np.linalg.qr(rng.normal(size=(512, 512)))[0] / spread[:, None]
-    graph = network.served_graph(net, 1.0, mean + 0.5, whitening)
+    graph = served_graph(net, 1.0, mean + 0.5, whitening)
     # What rounds the films' own embedding is not ours to mend: only the constants are, so the embedding is given.
     entrance = keras.Input((512,), batch_size=1)
     value = entrance
@@ -149,7 +151,7 @@ def test_a_file_without_its_weights_is_refused(monkeypatch: pytest.MonkeyPatch, 
 
 def test_keras_and_tflite_files_keep_their_answers_when_read_back(served: keras.Model, tmp_path: Path) -> None:
     served.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras", custom_objects=network.CUSTOM, compile=False)
+    again = keras.models.load_model(tmp_path / "model.keras", custom_objects=CUSTOM, compile=False)
     batch = films(2)
     for name, value in again.predict(batch, verbose=0).items():
         assert np.array_equal(value, served.predict(batch, verbose=0)[name]), name

@@ -14,9 +14,9 @@ from scipy.special import expit
 from cxr.labels import CLASSES
 from cxr.verdict import Limits
 from local_aws.synthetic import film
-from training_job import package, recalibrate, scores, serving
+from training_job import package, recalibrate, recalibration, scores
 from training_job.dataset import Films
-from training_job.serving import Scored, scored
+from training_job.scoring import Scored, scored, table
 from training_job.stop import Stop
 
 LIMITS = Limits(threshold=0.4, quantile_normal=0.5, quantile_pneumonia=None, alpha=0.1, ood_limit=30.0)
@@ -45,8 +45,8 @@ def hospital(patients: int = 300, seed: int = 0) -> tuple[Scored, Films]:
     return scored(expit(4 * truth / 3), rng.normal(20, 2, n), films.saturations, LIMITS), films
 
 
-def outcome(now: Scored, films: Films, temperature: float = 1.0, alpha: float = 0.1) -> recalibrate.Outcome:
-    return recalibrate.recalibrated(now, films, LIMITS, temperature, alpha, 0.95)
+def outcome(now: Scored, films: Films, temperature: float = 1.0, alpha: float = 0.1) -> recalibration.Outcome:
+    return recalibration.recalibrated(now, films, LIMITS, temperature, alpha, 0.95)
 
 
 def changed(now: Scored, rows: np.ndarray) -> Scored:
@@ -58,7 +58,7 @@ def changed(now: Scored, rows: np.ndarray) -> Scored:
 
 def test_the_third_that_judges_sets_nothing_and_the_others_set_what_they_should() -> None:
     now, films = hospital()
-    rows, plain = recalibrate.parts(films, 0.1), outcome(now, films)
+    rows, plain = recalibration.parts(films, 0.1), outcome(now, films)
     of_part = {name: {films.patients[row] for row in picked} for name, picked in rows.items()}
     assert not of_part["tune"] & of_part["calibrate"] and not of_part["check"] & (
         of_part["tune"] | of_part["calibrate"]
@@ -77,25 +77,18 @@ def test_the_third_that_judges_sets_nothing_and_the_others_set_what_they_should(
 def test_before_is_the_old_bundle_and_after_the_new_on_the_same_films() -> None:
     now, films = hospital()
     plain = outcome(now, films)
-    check = recalibrate.parts(films, 0.1)["check"]
+    check = recalibration.parts(films, 0.1)["check"]
     part = films.take(check)
 
-    def table(judged: Scored, limits: Limits) -> dict[str, Any]:
-        statuses = [judged.statuses[row] for row in check]
-        quantiles = serving.quantiles_of(limits)
-        return scores.evaluate(
-            part.labels, judged.probabilities[check], statuses, part.patients, limits.threshold, quantiles
-        )
-
-    assert plain.before == table(now, LIMITS)
-    assert plain.after == table(plain.scored, plain.limits)
+    assert plain.before == table(part, now.take(check), LIMITS)
+    assert plain.after == table(part, plain.scored.take(check), plain.limits)
     assert plain.factor == pytest.approx(4 / 3, rel=0.35)
     assert [plain.parts[row] for row in check] == ["check"] * len(check)
 
 
 def test_the_quantiles_count_patients_not_films() -> None:
     now, films = hospital()
-    plain, rows = outcome(now, films), recalibrate.parts(films, 0.1)["calibrate"]
+    plain, rows = outcome(now, films), recalibration.parts(films, 0.1)["calibrate"]
     of_class = {name: {films.patients[row] for row in rows if films.labels[row] == i} for i, name in enumerate(CLASSES)}
     assert plain.calibrated == {name: len(patients) for name, patients in of_class.items()}
     assert sum(plain.calibrated.values()) < sum(plain.counts["calibrate"].values())
@@ -115,7 +108,7 @@ def test_too_few_patients_for_alpha_are_told_of_and_none_are_turned_away_in_sile
     few = outcome(now, films, alpha=0.03)
     assert any("calibration patients are too few for alpha 0.03 (needs 33)" in note for note in few.notes)
     assert any("the distance limit comes from" in note for note in few.notes)
-    wanted = recalibrate.patients_wanted(0.05)
+    wanted = recalibration.patients_wanted(0.05)
     enough = outcome(*hospital(2 * wanted + 20), alpha=0.05)
     assert enough.limits.quantile_normal is not None and enough.limits.quantile_pneumonia is not None
 
@@ -123,7 +116,7 @@ def test_too_few_patients_for_alpha_are_told_of_and_none_are_turned_away_in_sile
 def test_figures_that_got_worse_are_told_of() -> None:
     """The check third is of other films than those that set the temperature."""
     now, films = hospital()
-    check = recalibrate.parts(films, 0.1)["check"]
+    check = recalibration.parts(films, 0.1)["check"]
     probabilities = now.probabilities.copy()
     probabilities[check] = np.where(films.labels[check] == 1, 0.99, 0.01)
     worse = outcome(scored(probabilities, now.distances, films.saturations, LIMITS), films)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxr.labels import CLASSES
-from training_job import report, scores
+from training_job import facts, pages, scores
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def told() -> dict[str, Any]:
             "settings": {"head": "gap", "fine_tune_blocks": 0, "sensitivity_floor": 0.95, "seed": 0},
             "weights": {"label": "random"},
             "precision": "int8",
-            "temperature": 1.0,
-            "limits": SimpleNamespace(alpha=0.05, threshold=0.5),
-            "calibration_counts": counts,
+            "calibration": SimpleNamespace(
+                temperature=1.0, limits=SimpleNamespace(alpha=0.05, threshold=0.5), counts=counts
+            ),
             "counts": {"train": counts},
             "prevalence": {"train": 0.5, "test": 0.25},
             "digest": "d" * 64,
@@ -46,7 +46,7 @@ def told() -> dict[str, Any]:
 
 
 def test_the_model_card_has_a_row_of_set_sizes_and_errors_per_class(told: dict[str, Any]) -> None:
-    card = report.environment().get_template("model_card.md").render(**told)
+    card = pages.render("model_card.md", **told)
     normal, pneumonia = re.findall(r"^\| (?:NORMAL|PNEUMONIA) \|.*$", card, re.M)
     assert [cell.split(" (")[0].strip() for cell in normal.split("|")[2:6]] == ["100.0 %", "0.0 %", "0.0 %", "25.0 %"]
     assert "| 0.0 % (0.0 to 49.0) |" in pneumonia
@@ -62,11 +62,11 @@ def test_prevalence_is_that_of_the_folders_not_of_the_buckets() -> None:
         "tune": {"NORMAL": 2, "PNEUMONIA": 0},
         "test": {"NORMAL": 3, "PNEUMONIA": 1},
     }
-    assert report.prevalence(counts) == {"train": 5 / 8, "test": 1 / 4}
+    assert facts.prevalence(counts) == {"train": 5 / 8, "test": 1 / 4}
 
 
 def test_the_report_has_them_beside_the_coverage(told: dict[str, Any]) -> None:
-    page = report.environment().get_template("report.html").render(**told, figures=[], gallery=[])
+    page = pages.render("report.html", **told, figures=[], gallery=[])
     (row,) = re.findall(r"<tr><td>NORMAL</td><td>75.0 %.*</tr>", page)
     assert re.findall(r"<td>(\d+\.\d %)", row) == ["75.0 %", "100.0 %", "0.0 %", "0.0 %", "25.0 %"]
     assert "<th>the wrong class alone</th>" in page

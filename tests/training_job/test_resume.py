@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from cxr.hyperparameters import Hyperparameters
-from training_job import learning, package
+from training_job import learning, provenance
 from training_job.checkpoint import Checkpoints, State
 from training_job.container import Container
+from training_job.context import Context
 from training_job.devices import Devices
-from training_job.job import Job
-from training_job.stop import Stop
+from training_job.provenance import fingerprint
 
 
 def films(*train: int, digest: str = "d") -> Any:
@@ -23,28 +23,24 @@ def films(*train: int, digest: str = "d") -> Any:
     return SimpleNamespace(digest=digest, rows={"train": np.array(train)})
 
 
-def job(folder: Path, **settings: Any) -> Job:
-    return Job(Container(folder), Hyperparameters(**settings), Stop())
-
-
 def test_a_checkpoint_belongs_to_one_code_one_split_into_buckets_and_one_set_of_films(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """patients.csv moves films between buckets without touching any of them."""
-    ours = job(tmp_path)
-    marks = [ours.fingerprint(films(1, 2), "w", "int8", False) for _ in range(2)]
+    ours = Hyperparameters()
+    marks = [fingerprint(ours, films(1, 2), "w", "int8", False) for _ in range(2)]
     assert marks[0] == marks[1]
     others = [
-        ours.fingerprint(films(1, 3), "w", "int8", False),
-        ours.fingerprint(films(1, 2, digest="other"), "w", "int8", False),
-        ours.fingerprint(films(1, 2), "w", "keras", False),
-        ours.fingerprint(films(1, 2), "w", "int8", True),
-        job(tmp_path, seed=1).fingerprint(films(1, 2), "w", "int8", False),
+        fingerprint(ours, films(1, 3), "w", "int8", False),
+        fingerprint(ours, films(1, 2, digest="other"), "w", "int8", False),
+        fingerprint(ours, films(1, 2), "w", "keras", False),
+        fingerprint(ours, films(1, 2), "w", "int8", True),
+        fingerprint(Hyperparameters(seed=1), films(1, 2), "w", "int8", False),
     ]
-    monkeypatch.setattr(package, "code_version", lambda: "another")
-    others.append(ours.fingerprint(films(1, 2), "w", "int8", False))
-    monkeypatch.setattr(package, "versions", lambda: {"keras": "another"})
-    others.append(ours.fingerprint(films(1, 2), "w", "int8", False))
+    monkeypatch.setattr(provenance, "code_version", lambda: "another")
+    others.append(fingerprint(ours, films(1, 2), "w", "int8", False))
+    monkeypatch.setattr(provenance, "versions", lambda: {"keras": "another"})
+    others.append(fingerprint(ours, films(1, 2), "w", "int8", False))
     assert len({marks[0], *others}) == 8
 
 
@@ -53,26 +49,28 @@ def epoch(number: int, seconds: float) -> dict[str, float]:
 
 
 def test_a_job_resumed_in_fine_tuning_reports_both_histories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, dataset = job(tmp_path, fine_tune_blocks=1), films(0, 1)
+    ours, dataset = Context(Container(tmp_path), Hyperparameters(fine_tune_blocks=1)), films(0, 1)
     net = SimpleNamespace(
         weights_sha256="w",
         head=SimpleNamespace(feature="embedding"),
         standardize=lambda embeddings: None,
         freeze_all_but=lambda blocks: None,
     )
-    monkeypatch.setattr(learning, "_build", lambda job, weights: net)
+    monkeypatch.setattr(learning, "_build", lambda *_: net)
     monkeypatch.setattr(
         learning, "_inputs", lambda *_: ({cut: [np.zeros((2, 3))] for cut in ("embedding", "block4_pool")}, 70.0)
     )
     phases = []
 
-    def fine_tuned(*arguments: Any) -> State:
-        phases.append(arguments[5])
-        return arguments[6].load()
+    def fine_tuned(both: learning._Phases, name: str, *_: Any) -> State | None:
+        phases.append(name)
+        return both.checkpoints.load()
 
-    monkeypatch.setattr(learning, "_phase", fine_tuned)
+    monkeypatch.setattr(learning._Phases, "train", fine_tuned)
     saved = State("fine_tune", 1, history=[epoch(1, 50.0)], earlier={"head": [epoch(1, 5.0), epoch(2, 6.0)]})
-    Checkpoints(tmp_path / "checkpoints" / "keras", ours.fingerprint(dataset, "w", "keras", False)).save(saved)
+    Checkpoints(tmp_path / "checkpoints" / "keras", fingerprint(ours.settings, dataset, "w", "keras", False)).save(
+        saved
+    )
     learned = learning.learn(ours, dataset, None, Devices(0, "keras", False), "keras")
     assert phases == ["fine_tune"], "the head is not trained again"
     assert learned.histories == {"head": [epoch(1, 5.0), epoch(2, 6.0)], "fine_tune": [epoch(1, 50.0)]}

@@ -11,10 +11,14 @@ import pytest
 
 from cxr.hyperparameters import Hyperparameters
 from training_job import features, network, serving
+from training_job import precision as bounds
 from training_job.checkpoint import Checkpoints
+from training_job.container import Container
+from training_job.context import Context
 from training_job.dataset import Dataset, Films
 from training_job.heads import GAP, HEADS
 from training_job.learning import Learned, feature_trunk
+from training_job.precision import acceptable
 from training_job.stop import Stop
 
 HARMLESS = {
@@ -26,21 +30,21 @@ EACH = [(precision, figure) for precision, figures in HARMLESS.items() for figur
 
 @pytest.mark.parametrize("precision", HARMLESS)
 def test_a_precision_may_cost_just_what_the_bounds_say(precision: str) -> None:
-    assert serving.Exporter._acceptable({**HARMLESS[precision], "precision": precision, "n": 381})
+    assert acceptable({**HARMLESS[precision], "precision": precision, "n": 381})
 
 
 @pytest.mark.parametrize(("precision", "figure"), EACH)
 def test_a_precision_is_refused_just_beyond_any_bound(precision: str, figure: str) -> None:
     harmless = HARMLESS[precision]
     parity = {**harmless, figure: harmless[figure] + 1e-6, "precision": precision, "n": 381}
-    assert not serving.Exporter._acceptable(parity)
+    assert not acceptable(parity)
 
 
 def test_one_film_of_few_refuses_no_float16_and_nothing_refuses_float32() -> None:
     one_of_ten = {"auroc_drop": 0.0, "label_flips": 0.1, "status_flips": 0.1, "n": 10}
-    assert serving.Exporter._acceptable({**one_of_ten, "precision": "float16"})
-    assert not serving.Exporter._acceptable({**one_of_ten, "status_flips": 0.2, "precision": "float16"})
-    assert serving.Exporter._acceptable({**one_of_ten, "auroc_drop": 1.0, "precision": "float32"})
+    assert acceptable({**one_of_ten, "precision": "float16"})
+    assert not acceptable({**one_of_ten, "status_flips": 0.2, "precision": "float16"})
+    assert acceptable({**one_of_ten, "auroc_drop": 1.0, "precision": "float32"})
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,7 @@ def learned(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Learn
 
 
 def exporter(learned: Learned, dataset: Dataset, **rejected: Any) -> serving.Exporter:
-    return serving.Exporter(learned, dataset, Hyperparameters(alpha=0.3), Stop(), rejected)
+    return serving.Exporter(Context(Container(Path()), Hyperparameters(alpha=0.3)), dataset, learned, rejected)
 
 
 @pytest.mark.heavy
@@ -80,7 +84,7 @@ def test_what_is_served_in_int8_was_calibrated_on_its_own_outputs(
 ) -> None:
     """Parity as it comes out of four films: the bounds are opened. `choose` itself holds the file against the tail."""
     for bound in ("MAX_AUROC_DROP", "MAX_LABEL_FLIPS", "MAX_STATUS_FLIPS"):
-        monkeypatch.setattr(serving, bound, 1.0)
+        monkeypatch.setattr(bounds, bound, 1.0)
     served = exporter(learned, dataset).choose()
     assert served.precision == served.parity["precision"] == "int8" and served.parity["rejected"] == {}
     assert 0 < served.parity["keras_tflite_max_abs"] < 0.2, "int8 is not float32, and close to it"
@@ -98,7 +102,7 @@ def test_what_float16_would_lose_is_served_in_float32(
     learned: Learned, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_keras = Learned(learned.network, "embedding", learned.cached, "keras", {}, learned.checkpoints)
-    monkeypatch.setattr(serving, "MAX_FLOAT16_AUROC_DROP", -1.0)
+    monkeypatch.setattr(bounds, "MAX_FLOAT16_AUROC_DROP", -1.0)
     served = exporter(of_keras, dataset, int8="not tried").choose()
     assert served.precision == served.parity["precision"] == "float32"
     assert served.parity["rejected"]["int8"] == "not tried"
@@ -109,8 +113,8 @@ def test_what_float16_would_lose_is_served_in_float32(
 def test_a_head_of_int8_features_is_never_served_in_float16(
     learned: Learned, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "MAX_LABEL_FLIPS", -1.0)
-    with pytest.raises(serving.Int8Refused, match="label_flips"):
+    monkeypatch.setattr(bounds, "MAX_LABEL_FLIPS", -1.0)
+    with pytest.raises(bounds.Int8Refused, match="label_flips"):
         exporter(learned, dataset).choose()
 
 
