@@ -7,13 +7,10 @@ from typing import IO
 from rich.console import Console
 from rich.text import Text
 
+from infra.terminal import plain
+
 LOG_WIDTH = 140
 """Characters of a line where there is no terminal: wide enough for a table of keys."""
-
-
-def plain(text: object) -> str:
-    """`text` with each character that does not print, but the line feed, as its escape (`\\x1b`)."""
-    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 class Terminal(Console):
@@ -26,4 +23,4 @@ class Terminal(Console):
 
     def say(self, text: object, style: str = "") -> None:
         """Print `text` as it is, however long its lines are."""
-        self.print(Text(plain(text), style), soft_wrap=True)
+        self.print(Text(plain(str(text)), style), soft_wrap=True)

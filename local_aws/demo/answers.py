@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cxr.labels import STATUSES
+from infra.terminal import plain
 from local_aws.demo.inputs import NewFile
 from local_aws.demo.steps import Step
-from local_aws.terminal import plain
 
 ANSWER_SECONDS = 180.0
 STYLES = {"ok": "green", "uncertain": "yellow", "out_of_distribution": "magenta", "unreadable": "red"}

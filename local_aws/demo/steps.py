@@ -11,7 +11,8 @@ from typing import IO
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from local_aws.terminal import Terminal, plain
+from infra.terminal import plain
+from local_aws.terminal import Terminal
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 from local_aws.demo.answers import Answers, Upload
 from local_aws.demo.retraining import follow
 from local_aws.demo.steps import Steps
-from local_aws.terminal import Terminal, plain
+from local_aws.terminal import Terminal
 
 HOSTILE = "ward[red]/[/]\x1b[2J\x9b31m\u202e:smile:[link=http://x]film.jpeg"
 SHOWN = r"ward[red]/[/]\x1b[2J\x9b31m\u202e:smile:[link=http://x]film.jpeg"
@@ -37,10 +37,6 @@ def test_a_key_in_the_table_is_text() -> None:
     Terminal(out).print(Answers(uploads, {HOSTILE: result()}).table())
     assert SHOWN in out.getvalue() and "\x1b" not in out.getvalue()
     assert "no result" in out.getvalue()
-
-
-def test_line_feeds_and_letters_of_any_alphabet_are_kept() -> None:
-    assert plain("Röntgen\nпалата 3 東京") == "Röntgen\nпалата 3 東京"
 
 
 @pytest.mark.parametrize("verbose", [False, True])
