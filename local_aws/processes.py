@@ -1,9 +1,7 @@
 """No child process outlives the local AWS: not after an exception, not after Ctrl-C, not after SIGKILL.
 
-Each child leads a process group of its own. The kernel kills it when its parent dies (`launcher.py`, Linux), and its
-whole group is registered with a cleanup process (`cleanup.py`, everywhere), which kills what is left once the parent
-is gone. The kernel ties a child to the *thread* that forked it, so one thread that lives as long as the local AWS
-starts every child.
+Each child leads a process group of its own, which is registered with a cleanup process (`cleanup.py`); that one kills
+what is left once the parent is gone.
 """
 
 from __future__ import annotations
@@ -15,12 +13,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-HERE = Path(__file__).resolve().parent
-PLAIN_PYTHON = [sys.executable, "-I", "-S"]
+CLEANUP = [sys.executable, "-I", "-S", str(Path(__file__).with_name("cleanup.py"))]
 
 
 class Child:
@@ -57,15 +53,11 @@ class Children:
     """The children of one local AWS; `folder`, if there is one, holds its files and goes with it."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="local-aws-starter")
         self._living: set[Child] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = False
-        self._cleanup = subprocess.Popen(
-            [*PLAIN_PYTHON, str(HERE / "cleanup.py"), *([str(folder)] if folder else [])],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
+        command = [*CLEANUP, *([str(folder)] if folder else [])]
+        self._cleanup = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def start(
         self,
@@ -80,49 +72,34 @@ class Children:
 
         Raises FileNotFoundError with the command's name where it does not exist.
         """
-        return self._starter.submit(self._start, command, env, cwd, output, on_exit).result()
-
-    def living(self) -> list[Child]:
         with self._lock:
-            return [child for child in self._living if not child.ended.is_set()]
+            if self._closed:
+                raise RuntimeError("the local AWS is shutting down and starts no more processes")
+            popen = subprocess.Popen(
+                list(command),
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._register("+", popen.pid)
+            child = Child(popen)
+            self._living.add(child)
+        threading.Thread(target=self._reap, args=(child, popen, on_exit), daemon=True).start()
+        return child
 
     def close(self) -> None:
         """Kill every child with its group, and wait for them."""
         with self._lock:
             self._closed = True
-        for child in self.living():
+            living = list(self._living)
+        for child in living:
             child.stop()
-        self._starter.shutdown()
         with contextlib.suppress(BrokenPipeError):
             self._cleanup.stdin.close()  # type: ignore[union-attr]
         self._cleanup.wait()
-
-    def _start(
-        self,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        cwd: Path,
-        output: IO[bytes] | int,
-        on_exit: Callable[[Child], None] | None,
-    ) -> Child:
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the local AWS is shutting down: no process is started any more")
-        popen = subprocess.Popen(
-            [*PLAIN_PYTHON, str(HERE / "launcher.py"), str(os.getpid()), *command],
-            env=dict(env),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        child = Child(popen)
-        self._register("+", child.pid)
-        with self._lock:
-            self._living.add(child)
-        threading.Thread(target=self._reap, args=(child, popen, on_exit), daemon=True).start()
-        return child
 
     def _reap(self, child: Child, popen: subprocess.Popen[bytes], on_exit: Callable[[Child], None] | None) -> None:
         popen.wait()
