@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTT
 
 from cxr.pointer import Pointer
 from infra import config as settings
-from infra import dataset, destroy, image_script, images, operate, plan, stacks
+from infra import dataset, destroy, erase, image_script, images, operate, plan, stacks
 from infra.config import Config
 from infra.errors import Fault, remedy
 from infra.session import client, endpoint, is_local, open_session
@@ -141,6 +141,17 @@ def _redrive(config: Config, options: argparse.Namespace) -> None:
     say(f"{moved} dead letters are back in the {options.queue} queue" if moved else "There is no dead letter")
 
 
+def _erase_patient(config: Config, options: argparse.Namespace) -> None:
+    keys = erase.read_keys(options.keys_from)
+    session = open_session(config)
+    outputs = stacks.base_outputs(session, config)
+    if not options.dry_run:
+        what = f"This erases the films of {len(keys)} uploads for ever from every bucket of project {config.project}"
+        _confirm(what, config.project, options.yes)
+    s3, sqs = (client(session, config, service) for service in ("s3", "sqs"))
+    erase.Eraser(s3, sqs, outputs, say).erase(keys, options.dry_run)
+
+
 def _destroy(config: Config, options: argparse.Namespace) -> None:
     session = open_session(config)
     account = client(session, config, "sts").get_caller_identity()["Account"]
@@ -216,6 +227,10 @@ def _parser() -> argparse.ArgumentParser:
     state.add_argument("--json", action="store_true", help="for programs")
     redrive = command("redrive", _redrive, "send dead letters back to their queue")
     redrive.add_argument("queue", choices=operate.QUEUES)
+    erasure = command("erase-patient", _erase_patient, "erase all films of a patient from everywhere, and prove it")
+    erasure.add_argument("--keys-from", type=Path, required=True, metavar="FILE", help="upload keys, one a line")
+    erasure.add_argument("--dry-run", action="store_true", help="say what would be erased; deletes nothing")
+    erasure.add_argument("--yes", action="store_true", help="do not ask")
     removal = command("destroy", _destroy, "delete the service stack; asks first, keeps all data")
     removal.add_argument("--delete-data", action="store_true", help="delete the base stack and all data, too")
     removal.add_argument("--yes", action="store_true", help="do not ask")

@@ -14,6 +14,7 @@ from infra.errors import Fault
 from infra.session import client, is_local
 from infra.stacks import Say
 from infra.template import Place
+from infra.versions import delete, versions
 
 ATTEMPTS = 5  # to delete a bucket that is still written to
 KEY_PENDING_DAYS = 30  # in which the key, and with it every backup of the data, can still be saved
@@ -98,32 +99,13 @@ def _remove_bucket(s3: Any, bucket: str, say: Say) -> None:
 def _empty_bucket(s3: Any, bucket: str, say: Say) -> None:
     """Deletes every version in a bucket. The policy goes first: it would not let anybody delete the pointer."""
     _gone(s3.delete_bucket_policy, Bucket=bucket)
-    deleted = 0
     try:
-        for batch in _versions(s3, bucket):
-            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
-            if answer.get("Errors"):
-                first = answer["Errors"][0]
-                raise Fault(
-                    f"s3://{bucket}/{first['Key']} cannot be deleted: {first['Message']}; run the command again"
-                )
-            deleted += len(batch)
+        deleted = delete(s3, bucket, versions(s3, bucket))
     except ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchBucket":
             raise
         return
     say(f"  s3://{bucket}: {deleted} object versions deleted")
-
-
-def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        batch = [
-            {"Key": v["Key"], "VersionId": v["VersionId"]}
-            for kind in ("Versions", "DeleteMarkers")
-            for v in page.get(kind, [])
-        ]
-        if batch:
-            yield batch
 
 
 def _empty_group(session: boto3.Session, config: Config, held: Mapping[str, list[str]], say: Say) -> None:

@@ -262,7 +262,7 @@ def test_a_bucket_that_is_written_to_all_the_time_says_so():
         def get_paginator(self, name):
             return self
 
-        def paginate(self, Bucket):
+        def paginate(self, Bucket, Prefix):
             return []
 
     with pytest.raises(Fault, match=r"s3://kept was filled again 5 times.*stop whoever writes there"):
