@@ -1,6 +1,6 @@
 """Is this dataset fit to be learned from and measured on? Answered before any network is built.
 
-Rule: what would make the figures dishonest stops the job (a byte-identical film in train and test or in both classes, a
+What would make the figures dishonest stops the job (a byte-identical film in train and test or in both classes, a
 patient on both sides according to patients.csv); what is merely suspicious is reported, with numbers.
 """
 
@@ -10,6 +10,8 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from PIL.Image import Resampling
 
 from cxr.dataset import some
 from cxr.labels import CLASSES
@@ -159,11 +161,11 @@ def near_duplicates(train: Films, test: Films) -> dict[str, list[list[Any]]]:
 
 
 def _thumbnails(pixels: np.ndarray) -> np.ndarray:
-    """Unit vectors float32 [n, 1024]: 7x7 block means, centred."""
-    block = pixels.shape[1] // THUMBNAIL
-    small = np.stack([film.reshape(THUMBNAIL, block, THUMBNAIL, block).mean((1, 3)).ravel() for film in pixels])
+    """Unit vectors float32 [n, 1024] of uint8 films [n, s, s]: means over blocks, centred."""
+    films = (Image.fromarray(film).convert("F") for film in pixels)
+    small = np.stack([np.asarray(film.resize((THUMBNAIL, THUMBNAIL), Resampling.BOX)).ravel() for film in films])
     small -= small.mean(axis=1, keepdims=True)
-    return (small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+    return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
 
 
 def _alike(one: Films, a: np.ndarray, other: Films, b: np.ndarray, same: bool) -> list[list[Any]]:

@@ -16,7 +16,7 @@ from PIL import Image
 from cxr.patients import BadPatientList, bucket_of, patient_of
 from training_job import validation
 from training_job.container import Container, explain
-from training_job.dataset import BadDataset, read_dataset, read_films
+from training_job.dataset import BadDataset, Films, read_dataset, read_films
 from training_job.stop import Stop
 
 
@@ -322,6 +322,26 @@ def test_a_reencoded_film_across_the_splits_is_a_near_duplicate(dataset: Path) -
     Image.open(film).save(dataset / "test" / "NORMAL" / "again.jpeg", quality=40)
     found = validation.near_duplicates(read(dataset).train, read(dataset).test)["across"]
     assert [f"train/NORMAL/{film.name}", "test/NORMAL/again.jpeg"] in [pair[:2] for pair in found]
+
+
+@pytest.mark.parametrize("side", [80, 112, 224])
+def test_films_of_any_side_are_compared(side: int) -> None:
+    """Blocks of a film are a fraction of a pixel where 32 does not divide the side."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, side, side), dtype=np.uint8)
+    one, two = (
+        Films(
+            [f"{split}/{n}.png" for n in "01"],
+            films,
+            np.arange(2),
+            ["p", "q"],
+            [f"{split}{n}" for n in "01"],
+            np.zeros(2),
+        )
+        for split, films in (("train", pixels), ("test", np.flip(pixels // 2, axis=0)))
+    )
+    found = validation.near_duplicates(one, two)
+    assert [pair[:2] for pair in found["across"]] == [["train/0.png", "test/1.png"], ["train/1.png", "test/0.png"]]
+    assert found["train"] == found["test"] == []
 
 
 @pytest.mark.realdata
