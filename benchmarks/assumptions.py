@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.costs import BUCKET_KEY, DATASET_GB, IMAGES_GB, PLATFORM_LOG_KB
-from benchmarks.film_times import VNNI_INFER_SECONDS
+from benchmarks.film_times import S3_CALL_SECONDS, URGENT, VNNI_INFER_SECONDS
 from benchmarks.queueing import COLD_SECONDS, OVERHEAD_SECONDS, PER_MINUTE, READERS, START
 from infra.config import Config
 
 FILMS_PER_MESSAGE = 10
 """Of a backlog message, as the DAG classify_backlog writes it."""
 S3_PUTS_PER_SECOND = 3_500
-"""AWS's documentation: per partitioned prefix; each film is one PUT below results/ and one below heatmaps/."""
+"""AWS's documentation: per partitioned prefix; each film is one PUT below results/ and at most one below heatmaps/."""
 ACCOUNT_CONCURRENCY, UNRESERVED = 1_000, 100
 """AWS's documentation: default limit of an account in a region, and what must stay unreserved of it."""
 SETTING, DOCUMENTED, ASSUMED = "default of infra/config.py", "AWS's documentation, from memory", "assumed"
@@ -26,13 +26,16 @@ def assumptions(inference: Mapping[str, Any], kb: Mapping[str, float]) -> list[l
     """Rows of the table, from a result of benchmarks.inference and the kilobytes of benchmarks.film_sizes."""
     deployed, handler = Config(), inference["function"]["threads_1"]["wall_ms"]["handler"]
     start = inference["cold_start"]["function"]["wall_ms"] / 1000
-    s3 = inference["s3_ms_per_film"]
-    vnni = ", ".join(f"{seconds * 1000:.0f} ms ({name})" for name, seconds in VNNI_INFER_SECONDS.items())
+    vnni = ", ".join(
+        f"{seconds * 1000:.0f} ms ({name}, {side} px)" for (name, side), seconds in VNNI_INFER_SECONDS.items()
+    )
     receives = f"{deployed.visibility_timeout} s, {deployed.max_receive_count}"
     return [
-        ["the function without S3, AVX2, int8", f"{handler:.0f} ms", MEASURED],
+        ["the function without S3, AVX2, int8, 224 px", f"{handler:.0f} ms", MEASURED],
         ["the network alone, AVX-512 VNNI", vnni, "the design's notes, another machine; not measured here"],
-        ["S3 for a film: HEAD, GET, two PUTs", f"{s3:.0f} ms", ASSUMED],
+        ["the network alone at 112 px, AVX2", "a quarter of that at 224 px", "as many operations as that"],
+        ["films that are urgent: those with a picture of the heat map", f"{URGENT:.0%}", ASSUMED],
+        ["S3 for each call: HEAD, GET, PUT of result and picture", f"{1000 * S3_CALL_SECONDS:.0f} ms", ASSUMED],
         ["films differ in time", "not at all", ASSUMED],
         ["overhead of an invocation", f"{OVERHEAD_SECONDS * 1000:.0f} ms", ASSUMED],
         ["cold start", f"{COLD_SECONDS} s", f"assumed; {start:.1f} s measured without image and download"],

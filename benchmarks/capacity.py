@@ -135,24 +135,24 @@ def tables(run: Mapping[str, Any] | None = None) -> dict[str, Table]:
     run = run or json.loads((RESULTS / "pipeline.json").read_text())
     inference, kb = film_times.committed(), costs.kb_per_film()
     found = film_times.servings(inference)
-    ends, names = (found[0], found[-1]), " | ".join(serving.name for serving in found)
-    waits, listed = "p50 and more: from arrival to answer.", f"List prices. {film_times.NOTE}"
+    shown = film_times.extremes(found)
+    ends, waits = (shown[0], shown[-1]), "p50 and more: from arrival to answer."
     return {
         "capacity_assumptions": table("assumption | value | source", assumptions(inference, kb)),
         "film_times": table(
             "CPU, model | network ms | rest of the function ms | S3 ms (assumed) | together ms",
             [[name, *(round(1000 * part) for part in (*parts, sum(parts)))] for name, *parts in found],
-            "AVX2: measured, benchmarks/results/inference.json; float16 is taken to be as fast as float32. "
-            f"{film_times.NOTE} The rest is that of AVX2.",
+            "AVX2 at 224 px: measured, benchmarks/results/inference.json; at 112 px a quarter of it, as are the "
+            f"operations. float16 is taken to be as fast as float32. {film_times.NOTE} The rest is that of AVX2.",
         ),
         "capacity_backlog": table(
             "CPU, model | concurrency | hours | films/s | cold starts | compute $",
-            [backlog(serving, concurrency) for serving in found for concurrency in BACKLOG_CONCURRENCIES],
+            [backlog(serving, concurrency) for serving in shown for concurrency in BACKLOG_CONCURRENCIES],
             film_times.NOTE,
         ),
         "capacity_stream": table(
             "CPU, model | concurrency | keeps up | p50 (s) | p95 (s) | p99 (s) | processes",
-            [stream(serving, concurrency) for serving in found for concurrency in STREAM_CONCURRENCIES],
+            [stream(serving, concurrency) for serving in shown for concurrency in STREAM_CONCURRENCIES],
             f"{waits} {film_times.NOTE}",
         ),
         "capacity_batch_size": table(
@@ -171,8 +171,7 @@ def tables(run: Mapping[str, Any] | None = None) -> dict[str, Table]:
             list(compared(run["clean"])),
             f"Measured / calculated; at most {TOLERANCE:.0%} apart. Run of {run['measured_at'][:10]}.",
         ),
-        "cost_per_million": table(f"$ per million films | {names}", list(costs.per_million(found, kb)), listed),
-        **costs.tables(),
+        **costs.tables(found, kb),
     }
 
 

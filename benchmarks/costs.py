@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.film_times import Serving
+from benchmarks.film_times import NOTE, URGENT, Serving
 from benchmarks.queueing import OVERHEAD_SECONDS, START
 from benchmarks.record import RESULTS, Table, table
 from infra.config import Config
@@ -34,8 +34,6 @@ PRICES = {
 }
 """Dollars, us-east-1 list prices from memory; check them before you rely on a sum. No free tier is taken off."""
 MEMORY_GB = Config().memory_size / 1024
-KMS_CALLS = 5
-"""Of S3's calls for a film: HEAD and GET, PUT of the upload, of the result and of the heat map."""
 BUCKET_KEY = 0.02
 """Share of S3's calls that reach KMS although the buckets use bucket keys; an assumption."""
 PLATFORM_LOG_KB = 1.0
@@ -69,28 +67,30 @@ def per_batch_size(batch: int) -> dict[str, float]:
     }
 
 
-def per_million(
-    servings: Sequence[Serving], kb: Mapping[str, float], batch: int = Config().batch_size
-) -> Iterator[list[Any]]:
-    """Rows of the table: a million films through the uploads queue in full batches, dollars for each serving."""
-    by_batch = per_batch_size(batch)
-    films = [compute(1e6 * serving.film_seconds) + by_batch["overhead"] for serving in servings]
-    same = {
+def shared(kb: Mapping[str, float], batch: int = Config().batch_size) -> dict[str, float]:
+    """Dollars of a million films through the uploads queue in full batches, of which `URGENT` get a picture: all but
+    the function's time.
+    """
+    by_batch, put = per_batch_size(batch), PRICES["S3, million PUT"]
+    calls = 4 + URGENT  # HEAD and GET, the PUTs of upload and result, and those of the pictures
+    return {
         f"Lambda requests (batches of {batch})": by_batch["Lambda requests"],
         "S3: HEAD and GET": 2 * PRICES["S3, million GET"],
-        "S3: PUT of the upload": PRICES["S3, million PUT"],
-        "S3: PUT of result and heat map": 2 * PRICES["S3, million PUT"],
+        "S3: PUT of the upload": put,
+        "S3: PUT of the result": put,
+        f"S3: PUT of the heat map's picture ({URGENT:.0%} of films)": URGENT * put,
         f"SQS: send each, receive and delete by {batch}": by_batch["SQS"],
-        "KMS (bucket keys)": KMS_CALLS * BUCKET_KEY * PRICES["KMS, million requests"],
+        "KMS (bucket keys)": calls * BUCKET_KEY * PRICES["KMS, million requests"],
         "log": kb["log"] * PRICES["CloudWatch Logs, GB"] + by_batch["platform log"],
     }
-    yield ["Lambda compute", *(round(dollars, 2) for dollars in films)]
-    for name, dollars in same.items():
-        yield [name, *[round(dollars, 2)] * len(servings)]
-    yield ["together", *(round(dollars + sum(same.values()), 2) for dollars in films)]
-    kept_gb = (kb["result"] + kb["heat map"]) * 1e6 / 1e6
-    month = round(kept_gb * PRICES["S3, GB-month"], 2)
-    yield [f"and each month that the {kept_gb:.0f} GB of results are kept", *[month] * len(servings)]
+
+
+def per_million(servings: Sequence[Serving], kb: Mapping[str, float]) -> Iterator[list[Any]]:
+    """Rows of the table: a million films on each serving; dollars of the function's time, and with all the rest."""
+    rest, overhead = sum(shared(kb).values()), per_batch_size(Config().batch_size)["overhead"]
+    for serving in servings:
+        dollars = compute(1e6 * serving.film_seconds) + overhead
+        yield [serving.name, round(1000 * serving.film_seconds), round(dollars, 2), round(dollars + rest, 2)]
 
 
 def per_retraining() -> Iterator[list[Any]]:
@@ -124,11 +124,26 @@ def idle() -> Iterator[list[Any]]:
     yield ["Amazon MWAA, class mw1.small with one worker, if it is used", mwaa]
 
 
-def tables() -> dict[str, Table]:
-    """The tables of what does not depend on how many films there are."""
-    trained = "what is trained | instance | minutes (assumed) | $"
-    spot = "List prices; spot takes 50 to 70 % off."
+def tables(found: Sequence[Serving], kb: Mapping[str, float]) -> dict[str, Table]:
+    """What films, a retraining and a month without either cost."""
+    parts = [[name, round(dollars, 2)] for name, dollars in shared(kb).items()]
+    kept = kb["result"] + URGENT * kb["heat map"]  # GB of a million films
+    month = [f"and each month that the {kept:.0f} GB of results are kept", round(kept * PRICES["S3, GB-month"], 2)]
     return {
-        "cost_per_retraining": table(trained, list(per_retraining()), spot),
+        "cost_per_million": table(
+            "CPU, model | ms a film | Lambda compute $ | together $",
+            list(per_million(found, kb)),
+            f"Per million films, list prices. {NOTE}",
+        ),
+        "cost_shared": table(
+            "$ per million films, on every host | $",
+            [*parts, ["all but compute", round(sum(shared(kb).values()), 2)], month],
+            "List prices.",
+        ),
+        "cost_per_retraining": table(
+            "what is trained | instance | minutes (assumed) | $",
+            list(per_retraining()),
+            "List prices; spot takes 50 to 70 % off.",
+        ),
         "cost_idle": table("idle | $ a month", list(idle()), "List prices."),
     }

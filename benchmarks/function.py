@@ -53,11 +53,13 @@ class Objects:
 
 @contextlib.contextmanager
 def serving(model: Model, uploads: Mapping[str, bytes], threads: int = 1) -> Iterator[tuple[Function, Objects]]:
-    """The function, its model promoted, and the S3 that holds the uploads by key."""
+    """The function, its model promoted, and the S3 that holds the uploads by key. Every film gets a picture."""
     promoted = pointer.promoted(release(model, "models"), None, 0, pointer.Move("benchmark", "benchmark"))
     s3 = Objects({**published(model), pointer.KEY: promoted.to_bytes(), **uploads})
     with tempfile.TemporaryDirectory() as scratch:
-        config = Config("uploads", "results", "models", memory_mb=MB_PER_VCPU * threads, scratch=Path(scratch))
+        config = Config(
+            "uploads", "results", "models", memory_mb=MB_PER_VCPU * threads, scratch=Path(scratch), heatmaps="all"
+        )
         yield Function(config, Store(s3)), s3
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.costs import ALARMS, OWN_METRICS, WATCHED, idle, kb_per_film, per_million
+from benchmarks.costs import ALARMS, OWN_METRICS, WATCHED, idle, kb_per_film, per_million, tables
 from benchmarks.film_sizes import films, written
 from benchmarks.film_times import committed, servings
 from benchmarks.releases import find_bundle, load
@@ -15,11 +15,19 @@ from infra.template import Place
 
 
 def test_the_sums_of_the_cost_tables_are_sums() -> None:
-    *shares, total, _ = per_million(servings(committed()), kb_per_film())
-    for column in range(1, len(total)):
-        assert total[column] == pytest.approx(sum(row[column] for row in shares), abs=0.05)
+    found, kb = servings(committed()), kb_per_film()
+    *shares, rest, _ = tables(found, kb)["cost_shared"]["rows"]
+    assert rest[1] == pytest.approx(sum(dollars for _, dollars in shares), abs=0.05)
+    for _, _, compute, together in per_million(found, kb):
+        assert together == pytest.approx(compute + rest[1], abs=0.02)
     *rows, total, _ = idle()
     assert total[1] == pytest.approx(sum(row[1] for row in rows), abs=0.05)
+
+
+def test_a_million_films_of_the_small_network_cost_what_was_promised() -> None:
+    together = {name: dollars for name, *_, dollars in per_million(servings(committed()), kb_per_film())}
+    assert together["AVX2, int8, 112 px"] <= 18
+    assert together["AVX-512 VNNI, int8, 112 px"] <= 16
 
 
 def test_the_alarms_and_metrics_that_are_paid_are_those_of_the_template() -> None:
