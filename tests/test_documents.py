@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -50,10 +51,25 @@ def test_the_readme_names_every_folder_and_every_make_target() -> None:
     assert len(described) == len(targets() - {"lock"}) + 1, "every target has a line in `make help`"
 
 
-def test_the_result_in_the_readme_is_valid() -> None:
-    (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    schema = json.loads((ROOT / "cxr" / "result.schema.json").read_text())
-    jsonschema.validate(json.loads(block), schema)
+def example(document: str) -> Any:
+    (block,) = re.findall(r"```json\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    return json.loads(block)
+
+
+def test_the_example_of_a_result_is_valid() -> None:
+    jsonschema.validate(example("docs/results.md"), json.loads((ROOT / "cxr" / "result.schema.json").read_text()))
+
+
+def test_the_readme_abridges_the_example_and_changes_nothing_in_it() -> None:
+    whole, abridged = example("docs/results.md"), example("README.md")
+    for name, value in abridged.items():
+        assert value == whole[name] or value.items() <= whole[name].items(), name
+
+
+def test_the_readme_is_a_page_and_names_every_document() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert all(f"(docs/{path.name})" in text for path in (ROOT / "docs").glob("*.md"))
 
 
 def test_the_table_of_hyperparameters_is_the_job_s_own() -> None:
