@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +29,9 @@ def work(queue_url: str) -> dict[str, Any]:
     """Find, write and queue; runs in the child process. Seconds per step, peak memory in MiB."""
     sys.path.insert(0, str(ROOT / "dags"))
     import boto3
-    from cxr_pipeline import backlog, submission
+    from cxr_pipeline import submission
+    from cxr_pipeline.ledger import filled
+    from cxr_pipeline.manifests import Manifests, size_for
 
     s3, sqs = boto3.client("s3"), boto3.client("sqs")
     seconds: dict[str, float] = {}
@@ -42,15 +43,13 @@ def work(queue_url: str) -> dict[str, Any]:
         seconds[name] = round(time.perf_counter() - started, 2)
         started = time.perf_counter()
 
-    with tempfile.TemporaryDirectory() as scratch, backlog.Ledger(Path(scratch) / "ledger.sqlite") as ledger:
-        backlog.fill(ledger, s3, UPLOADS, RESULTS, "")
+    with filled(s3, UPLOADS, RESULTS, "") as ledger:
         lap("list")
         later = datetime.now(UTC) + timedelta(minutes=1)
         total = sum(1 for _ in ledger.unanswered(later))
         lap("join")
-        parts = backlog.write_manifests(
-            s3, RESULTS, "manifests/bench/", UPLOADS, ledger.unanswered(later), MANIFEST_SIZE, total
-        )
+        manifests = Manifests(s3, RESULTS, "manifests/bench/")
+        parts = manifests.write("unanswered", UPLOADS, ledger.unanswered(later), size_for(total, MANIFEST_SIZE))
         lap("manifests")
     messages = 0
     for part in parts:

@@ -1,21 +1,22 @@
 """Turn a radiologist's corrections into a new dataset version, ready for the next retraining.
 
 `new_version` copies the dataset to its next version (`datasets/x/` -> `datasets/x-v2/`) and adds the corrected films to
-its train split. The test split stays; an upload that is a test film is left out; a film that was in the other class is
-there no more. When it fails, the message names the lines that cannot be used, and nothing was written; an interrupted
+its train split. The test split stays; an upload that is a test film is left out; a film that was in the other class
+leaves it. When it fails, the message names the lines that cannot be used, and nothing was written; an interrupted
 run is completed by another one with the same corrections. Full guide: docs/airflow.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 from cxr_pipeline import corrections, dataset
 from cxr_pipeline.clients import client
-from cxr_pipeline.objects import split_uri
+from cxr_pipeline.corrected_version import make_version
+from cxr_pipeline.corrections import CorrectionsRefused
+from cxr_pipeline.objects import find_bytes, split_uri
 from cxr_pipeline.outcome import fail, headline
 from cxr_pipeline.settings import settings
 
@@ -56,28 +57,42 @@ def correct_labels() -> None:
 def new_version() -> dict[str, Any]:
     """Write the next version of the dataset; nothing is written where a line of the corrections is wrong."""
     names, params, s3 = settings(), get_current_context()["params"], client("s3")
-    text = params["corrections"].strip()
-    content = text.encode()
-    if text.startswith("s3://"):
-        bucket, key = split_uri(text)
-        content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     base = params["dataset"] or dataset.current(s3, names.datasets_bucket)
     try:
-        made = corrections.make_version(s3, names, base, corrections.read(content))
-    except corrections.CorrectionsRefused as refused:
+        made = make_version(s3, names, base, corrections.read(_content(s3, params["corrections"])))
+    except CorrectionsRefused as refused:
         fail(f"no new dataset version: {refused}")
     if params["use_it"]:
         dataset.make_current(s3, names.datasets_bucket, made.prefix)
-    headline(f"{made.prefix}: {made.copied} films of {base} and {made.added} corrected ones{_more(made)}")
-    return {**asdict(made), "test_lines": list(made.test_lines)}
-
-
-def _more(made: corrections.Version) -> str:
-    """Say what is not in every new version."""
-    moved = f"; moved out of the other class: {made.moved}" if made.moved else ""
+    decision = made.decision
+    moved = f"; moved out of the other class: {len(decision.moved)}" if decision.moved else ""
     there = f"; there from an interrupted run: {made.there}" if made.there else ""
-    left = f"; left out as test films: line {', '.join(map(str, made.test_lines))}" if made.test_lines else ""
-    return moved + there + left
+    headline(
+        f"{made.prefix}: {made.copied} films of {base} and {made.added} corrected ones{moved}{there}"
+        f"{decision.left_out()}"
+    )
+    return {
+        "prefix": made.prefix,
+        "copied": made.copied,
+        "added": made.added,
+        "moved": len(decision.moved),
+        "test_lines": list(decision.test_lines),
+        "known_lines": list(decision.known_lines),
+    }
+
+
+def _content(s3: Any, given: str) -> bytes:
+    """Return the CSV that was pasted, or that lies at the s3:// address that was given."""
+    address = given.strip()
+    if not address.startswith("s3://"):
+        return given.encode()
+    try:
+        content = find_bytes(s3, *split_uri(address))
+    except ValueError:
+        content = None
+    if content is None:
+        raise CorrectionsRefused("there is no object at the s3:// address that was given")
+    return content
 
 
 correct_labels()

@@ -11,26 +11,26 @@ those of the training. Full guide: docs/airflow.md.
 
 from __future__ import annotations
 
-import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from cxr_pipeline import bundle, difference, oversight, worklist
-from cxr_pipeline.answers import Answer, Answers
+from cxr_pipeline import bundle, oversight, results, worklist
+from cxr_pipeline.answers import Answers
 from cxr_pipeline.assets import DRIFT
-from cxr_pipeline.backlog import RESULTS
 from cxr_pipeline.clients import client
 from cxr_pipeline.naming import run_key
-from cxr_pipeline.objects import listing, read_json
+from cxr_pipeline.objects import find_bytes, listing, read_json, write_json
 from cxr_pipeline.outcome import headline, skip
 from cxr_pipeline.settings import Settings, settings
 from cxr_pipeline.smoke import PREFIX as SMOKE_PREFIX
 
 from cxr.pointer import PointerStore
+from cxr.result import HEATMAPS, RESULTS
 
 LATEST = "reports/latest/"
 CONTENT_TYPES = {"worklist.html": "text/html; charset=utf-8", "worklist.csv": "text/csv; charset=utf-8"}
@@ -73,7 +73,8 @@ FORM = {
 )
 def report() -> None:
     """Write the worklist and the figures; raise an alarm where one leaves its limit."""
-    alarm(write())
+    written: Any = write()
+    alarm(written)
 
 
 @task
@@ -84,22 +85,23 @@ def write() -> dict[str, Any]:
     model, reference = _serving(s3, names.models_bucket)
     folder = f"reports/{run_key(context['dag_run'])}/"
     with tempfile.TemporaryDirectory() as scratch, Answers(Path(scratch) / "answers.sqlite") as answers:
-        keys = _keys(s3, names.results_bucket, params)
-        found = difference.read_results(s3, names.results_bucket, keys)
-        answers.add(Answer.of(key, result) for key, result in found)
+        found, strange = results.read(s3, names.results_bucket, _keys(s3, names.results_bucket, params)), Counter[str]()
+        answers.add(row for row, _ in results.rows(found, strange))
         limits = oversight.Limits.from_params(params)
         counts, figures = oversight.figures(answers, reference, model["sha256"] if model else "", limits)
         pages = {name: Path(scratch) / name for name in CONTENT_TYPES}
         with pages["worklist.csv"].open("wb") as out:
             worklist.write_csv(answers, out)
         with pages["worklist.html"].open("wb") as out:
+            heading = worklist.Heading("Chest X-ray worklist", _subtitle(counts, model, params["days"]))
+            extent = worklist.Extent(params["rows"], params["pictures"])
             worklist.write_html(
-                answers, figures, lambda key: _picture(s3, names.results_bucket, key), out,
-                title="Chest X-ray worklist", subtitle=_subtitle(counts, model, context),
-                pictures=params["pictures"], rows=params["rows"],
-            )  # fmt: skip
+                answers, figures, lambda key: _picture(s3, names.results_bucket, key), out, heading, extent
+            )
         _publish(s3, names, folder, pages, oversight.document(counts, figures, model))
     headline(f"{counts['films']} films {counts['statuses']}: s3://{names.results_bucket}/{LATEST}worklist.html")
+    for why, number in strange.items():
+        headline(f"{number} results are left out: {why}")
     for figure in figures:
         print(oversight.sentence(figure))
     breached = [oversight.sentence(figure) for figure in figures if figure.breached]
@@ -117,7 +119,7 @@ def _serving(s3: Any, models_bucket: str) -> tuple[dict[str, str] | None, dict[s
 
 
 def _keys(s3: Any, results_bucket: str, params: dict[str, Any]) -> Iterator[str]:
-    """Yield the upload keys of the period's results; golden films are no patients."""
+    """Yield the upload keys of the period's results; the golden films of smoke tests are not of patients."""
     since = datetime.now(UTC) - timedelta(days=params["days"]) if params["days"] else None
     for item in listing(s3, results_bucket, RESULTS + (params["prefix"] or "")):
         key = item["Key"].removeprefix(RESULTS)
@@ -127,29 +129,23 @@ def _keys(s3: Any, results_bucket: str, params: dict[str, Any]) -> Iterator[str]
 
 
 def _picture(s3: Any, results_bucket: str, key: str) -> bytes | None:
-    try:
-        return bytes(s3.get_object(Bucket=results_bucket, Key=key)["Body"].read())
-    except s3.exceptions.NoSuchKey:
-        return None
+    """Return a heat map, or None; a result can name no other object of the bucket."""
+    return find_bytes(s3, results_bucket, key) if key.startswith(HEATMAPS) else None
 
 
-def _subtitle(counts: dict[str, Any], model: dict[str, str] | None, context: Any) -> str:
+def _subtitle(counts: dict[str, Any], model: dict[str, str] | None, days: float) -> str:
     serving = f"model {model['version']} serves" if model else "no model serves"
-    days = context["params"]["days"]
     period = f"the last {days:g} days" if days else "all time"
     return f"{counts['films']} films of {period}; {serving}; made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _publish(s3: Any, names: Settings, folder: str, pages: dict[str, Path], figures: dict[str, Any]) -> None:
     """Put the pages and figures under the run's folder and, for a bookmark, under reports/latest/."""
-    body = json.dumps(figures, indent=2).encode()
     for place in (folder, LATEST):
         for name, path in pages.items():
             extra = {"ContentType": CONTENT_TYPES[name], "CacheControl": "no-store"}
             s3.upload_file(str(path), names.results_bucket, place + name, ExtraArgs=extra)
-        s3.put_object(
-            Bucket=names.results_bucket, Key=f"{place}oversight.json", Body=body, ContentType="application/json"
-        )
+        write_json(s3, names.results_bucket, f"{place}oversight.json", figures)
 
 
 @task(outlets=[DRIFT])

@@ -1,142 +1,163 @@
-"""Which uploads lack an answer is found by joining two listings on disk, never in memory and never by a merge.
+"""What the live path has missed is found, and what became of it is told.
 
-Appending ``.json`` changes the byte order (``a.png`` < ``a.png.bak`` but ``a.png.bak.json`` < ``a.png.json``), so the
-sorted listings do not run in step; and listings carry no metadata, so the times decide: a result that is older than
-its upload answers another film.
+Keys may be patients' names: they are in manifests, which go when the run ends, and in its reports, never in its log.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from itertools import islice
-from pathlib import Path
-from types import TracebackType
-from typing import Any
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any, TypedDict
 
-from cxr_pipeline.objects import listing
-from cxr_pipeline.smoke import PREFIX as SMOKE_PREFIX
+from cxr.pointer import PointerStore
+from cxr_pipeline import bundle, difference, results, spreadsheet
+from cxr_pipeline.difference import Change
+from cxr_pipeline.ledger import LONGEST, Ledger, filled
+from cxr_pipeline.manifests import Manifests, size_for
+from cxr_pipeline.outcome import fail, headline
+from cxr_pipeline.settings import Settings
 
-RESULTS = "results/"
-MAX_MANIFESTS = 1000  # Airflow maps a task at most 1,024 times
-
-
-class Ledger:
-    """Uploads and results of one listing each, in a sqlite file; use it as a context manager."""
-
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path)
-        self._db.executescript(
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-20000;"
-            "CREATE TABLE upload (key TEXT PRIMARY KEY, modified REAL NOT NULL) WITHOUT ROWID;"
-            "CREATE TABLE result (key TEXT PRIMARY KEY, modified REAL NOT NULL) WITHOUT ROWID;"
-            "CREATE TABLE wanted (key TEXT PRIMARY KEY) WITHOUT ROWID;"
-        )
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._db.close()
-
-    def add_uploads(self, objects: Iterable[dict[str, Any]]) -> None:
-        """Add a listing of the uploads bucket; folders and golden films are left out."""
-        self._db.executemany(
-            "INSERT OR REPLACE INTO upload VALUES (?, ?)",
-            (
-                (o["Key"], o["LastModified"].timestamp())
-                for o in objects
-                if not (o["Key"].endswith("/") or o["Key"].startswith(SMOKE_PREFIX))
-            ),
-        )
-
-    def add_results(self, objects: Iterable[dict[str, Any]]) -> None:
-        """Add a listing of ``results/``: the key of a result is that of its upload plus ``.json``."""
-        self._db.executemany(
-            "INSERT OR REPLACE INTO result VALUES (?, ?)",
-            (
-                (o["Key"].removeprefix(RESULTS).removesuffix(".json"), o["LastModified"].timestamp())
-                for o in objects
-                if o["Key"].endswith(".json")
-            ),
-        )
-
-    def add_wanted(self, keys: Iterable[str]) -> None:
-        """Restrict `unanswered` and `rewritten` to these uploads."""
-        self._db.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", ((key,) for key in keys))
-
-    def counts(self) -> tuple[int, int]:
-        """(uploads, results)."""
-        return self._count("upload"), self._count("result")
-
-    def unanswered(self, settled_before: datetime) -> Iterator[str]:
-        """Yield uploads made before ``settled_before`` that have no result, or one older than themselves."""
-        yield from self._keys(
-            "SELECT upload.key FROM upload LEFT JOIN result USING (key) WHERE upload.modified < :settled "
-            "AND (result.modified IS NULL OR result.modified < upload.modified) ORDER BY upload.key",
-            settled=settled_before.timestamp(),
-        )
-
-    def outdated(self, answered_before: datetime, uploaded_since: datetime | None) -> Iterator[str]:
-        """Yield uploads, made since ``uploaded_since``, whose result was written before ``answered_before``."""
-        yield from self._keys(
-            "SELECT upload.key FROM upload JOIN result USING (key) WHERE upload.modified >= :since "
-            "AND result.modified >= upload.modified AND result.modified < :answered ORDER BY upload.key",
-            since=uploaded_since.timestamp() if uploaded_since else 0.0,
-            answered=answered_before.timestamp(),
-        )
-
-    def missing(self) -> Iterator[str]:
-        """Yield wanted uploads that still exist and have no result, or one older than themselves."""
-        yield from self._keys(
-            "SELECT wanted.key FROM wanted JOIN upload USING (key) LEFT JOIN result USING (key) "
-            "WHERE result.modified IS NULL OR result.modified < upload.modified ORDER BY wanted.key"
-        )
-
-    def rewritten(self, since: datetime) -> Iterator[str]:
-        """Yield wanted uploads whose result was written since ``since``."""
-        yield from self._keys(
-            "SELECT wanted.key FROM wanted JOIN result USING (key) WHERE result.modified >= :since ORDER BY wanted.key",
-            since=since.timestamp(),
-        )
-
-    def untouched(self, since: datetime) -> Iterator[str]:
-        """Yield wanted uploads whose result was last written before ``since``."""
-        yield from self._keys(
-            "SELECT wanted.key FROM wanted JOIN result USING (key) WHERE result.modified < :since ORDER BY wanted.key",
-            since=since.timestamp(),
-        )
-
-    def _keys(self, query: str, **values: float) -> Iterator[str]:
-        for (key,) in self._db.execute(query, values):
-            yield key
-
-    def _count(self, table: str) -> int:
-        return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+POINTER_SECONDS = 60  # a warm function reads the pointer again after so long
 
 
-def fill(ledger: Ledger, s3: Any, uploads_bucket: str, results_bucket: str, prefix: str) -> None:
-    """List both buckets below ``prefix`` into ``ledger``; uploads first, so that no answer can be missed."""
-    ledger.add_uploads(listing(s3, uploads_bucket, prefix))
-    ledger.add_results(listing(s3, results_bucket, RESULTS + prefix))
+class Part(TypedDict):
+    """One manifest. expect_sha256: of the model that must answer, or None. started: when the run began (ISO 8601)."""
+
+    manifest: str
+    expect_sha256: str | None
+    started: str
 
 
-def write_manifests(
-    s3: Any, results_bucket: str, folder: str, uploads_bucket: str, keys: Iterator[str], size: int, total: int
-) -> list[str]:
-    """Write ``keys`` as manifests of at most ``size`` objects below ``folder``; return their keys.
+class Account(TypedDict):
+    """What became of a run's films. transitions: of status and label, most frequent first."""
 
-    More than MAX_MANIFESTS of that size for ``total`` keys: they become larger instead.
+    changed: int
+    transitions: dict[str, int]
+    report: str
+
+
+@dataclass(frozen=True)
+class Again:
+    """Which films another model has to answer: those answered before ``answered_before``, uploaded since ``since``."""
+
+    model_sha256: str
+    answered_before: datetime
+    since: datetime | None
+
+
+def again(s3: Any, models_bucket: str, params: dict[str, Any]) -> Again | None:
+    """Return what `rescore` asks for; ends the task where a date or a model is missing.
+
+    In mode `queue` it waits until every warm function has seen the promotion.
     """
-    size = max(size, -(-total // MAX_MANIFESTS))
-    written: list[str] = []
-    while part := list(islice(keys, size)):
-        key = f"{folder}part-{len(written):05d}.json"
-        body = json.dumps({"objects": [{"bucket": uploads_bucket, "key": name} for name in part]})
-        s3.put_object(Bucket=results_bucket, Key=key, Body=body.encode(), ContentType="application/json")
-        written.append(key)
-    return written
+    if params["rescore"] == "none":
+        return None
+    since = _since(params) if params["rescore"] == "since" else None
+    champion = PointerStore(s3, models_bucket).read()
+    if champion is None:
+        fail("no model serves: there is nothing to classify again with")
+    seen = datetime.fromisoformat(champion.pointer.promoted_at) + timedelta(seconds=POINTER_SECONDS)
+    if params["mode"] == "queue":
+        time.sleep(max(0.0, (seen - datetime.now(UTC)).total_seconds()))
+    cutoff = seen + timedelta(seconds=params["function_timeout_seconds"])
+    return Again(bundle.read(s3, champion.pointer.current).model_sha256, cutoff, since)
+
+
+def _since(params: dict[str, Any]) -> datetime:
+    if not params["since"]:
+        fail("`rescore` is `since`, but no date is given in `since`")
+    moment = datetime.fromisoformat(params["since"])
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def find(s3: Any, names: Settings, params: dict[str, Any], run: str, wanted: Again | None) -> list[Part]:
+    """Join the listings of uploads and results, and write what is to be classified as manifests.
+
+    Uploads that nobody can answer are listed in reports/<run>/unanswerable.csv, and stop nothing.
+    """
+    started = datetime.now(UTC).replace(microsecond=0)  # as S3 tells times
+    settled = datetime.now(UTC) - timedelta(minutes=params["older_than_minutes"])
+    with filled(s3, names.uploads_bucket, names.results_bucket, params["prefix"] or "") as ledger:
+        keys = {"unanswered": lambda: ledger.unanswered(settled)}
+        if wanted is not None:
+            keys["again"] = lambda: ledger.outdated(wanted.answered_before, wanted.since)
+        counts = {name: sum(1 for _ in found()) for name, found in keys.items()}
+        size = size_for(sum(counts.values()), params["manifest_size"])
+        folder = Manifests(s3, names.results_bucket, f"manifests/{run}/")
+        manifests: list[str] = []
+        for name, found in keys.items():
+            manifests += folder.write(name, names.uploads_bucket, found(), size)
+        uploads, answers = ledger.counts()
+        _report_unanswerable(s3, names.results_bucket, run, list(ledger.unanswerable()))
+    headline(f"{uploads} uploads, {answers} results; to classify: {counts}, in {len(manifests)} manifests")
+    sha256 = wanted.model_sha256 if wanted else None
+    return [{"manifest": manifest, "expect_sha256": sha256, "started": started.isoformat()} for manifest in manifests]
+
+
+def _report_unanswerable(s3: Any, bucket: str, run: str, keys: list[str]) -> None:
+    if not keys:
+        return
+    address = _put(
+        s3, bucket, f"reports/{run}/unanswerable.csv",
+        lambda out: spreadsheet.write(["key"], ([key] for key in keys), out),
+    )  # fmt: skip
+    headline(
+        f"{len(keys)} uploads cannot be answered: their keys have more than {LONGEST} bytes, and their results' would "
+        f"be longer than S3 allows; upload them again under shorter ones ({address})"
+    )
+
+
+def account(s3: Any, names: Settings, params: dict[str, Any], run: str, parts: list[Part]) -> Account:
+    """Say what became of every film and delete the manifests; ends the task as failed where films have no answer."""
+    manifests, keys = Manifests(s3, names.results_bucket, f"manifests/{run}/"), [part["manifest"] for part in parts]
+    started, expect = datetime.fromisoformat(parts[0]["started"]), parts[0]["expect_sha256"]
+    with filled(s3, names.uploads_bucket, names.results_bucket, params["prefix"] or "") as ledger:
+        for key in keys:
+            films = manifests.read(key)
+            if films is None:
+                fail("the manifests of this run are deleted: it was accounted for already; the next run finds the rest")
+            ledger.add_wanted(film["key"] for film in films)
+        missing = sum(1 for _ in ledger.missing())
+        found = _changes(s3, names.results_bucket, ledger.rewritten(started))
+        stale = _stale(s3, names.results_bucket, ledger, started, expect) if expect else 0
+    report = f"reports/{run}/difference.csv"
+    address = _put(s3, names.results_bucket, report, lambda out: difference.write_csv(found, out))
+    transitions = difference.transitions(found)
+    headline(f"{len(found)} films changed status or label: {transitions or 'none'} ({address})")
+    manifests.delete(keys)
+    if missing:
+        fail(f"{missing} films have no answer; look at the backlog's dead-letter queue (the next run asks again)")
+    if stale:
+        fail(
+            f"{stale} films still have another model's answer; look at the backlog's dead-letter queue and for "
+            "model_refused in the function's log, then run this again"
+        )
+    return {"changed": len(found), "transitions": transitions, "report": report}
+
+
+def _changes(s3: Any, bucket: str, keys: Iterable[str]) -> list[Change]:
+    strange: Counter[str] = Counter()
+    rows = results.rows(results.read(s3, bucket, keys), strange)
+    found = [change for film, result in rows if (change := difference.change(film, result))]
+    for why, number in strange.items():
+        headline(f"{number} results are left out of the report: {why}")
+    return found
+
+
+def _stale(s3: Any, bucket: str, ledger: Ledger, started: datetime, sha256: str) -> int:
+    """Count the films that another model than ``sha256`` has answered, before ``started``."""
+    rows = results.rows(results.read(s3, bucket, ledger.untouched(started)), Counter())
+    return sum(1 for film, _ in rows if film.model_sha256 != sha256)
+
+
+def _put(s3: Any, bucket: str, key: str, write: Callable[[IO[bytes]], None]) -> str:
+    """Put a CSV that ``write`` makes into the bucket; return its address."""
+    with tempfile.TemporaryFile() as file:
+        write(file)
+        file.seek(0)
+        s3.upload_fileobj(file, bucket, key, ExtraArgs={"ContentType": "text/csv; charset=utf-8"})
+    return f"s3://{bucket}/{key}"

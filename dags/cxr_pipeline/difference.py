@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from typing import IO, Any
 
-from cxr_pipeline.backlog import RESULTS
-
-THREADS = 16
-AT_ONCE = 1000  # results in memory
+from cxr.labels import CLASSES, STATUSES
+from cxr.result import Row
+from cxr_pipeline import spreadsheet
 
 
 @dataclass(frozen=True)
@@ -31,45 +25,27 @@ class Change:
     new_model: str
 
 
-def read_results(s3: Any, bucket: str, keys: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (upload key, result) for each upload that has a result; ``AT_ONCE`` are fetched side by side."""
-
-    def read(key: str) -> tuple[str, dict[str, Any]] | None:
-        try:
-            body = s3.get_object(Bucket=bucket, Key=f"{RESULTS}{key}.json")["Body"].read()
-        except s3.exceptions.NoSuchKey:
-            return None
-        return key, json.loads(body)
-
-    remaining = iter(keys)
-    with ThreadPoolExecutor(THREADS) as pool:
-        while part := list(islice(remaining, AT_ONCE)):
-            yield from filter(None, pool.map(read, part))
-
-
-def changes(results: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[Change]:
-    """Yield the films whose status or label differs from that of the answer they supersede."""
-    for key, result in results:
-        old = result.get("supersedes")
-        if old and (old["status"], old["label"]) != (result["status"], result["label"]):
-            yield Change(
-                key,
-                old["status"],
-                old["label"] or "none",
-                result["status"],
-                result["label"] or "none",
-                old["model_sha256"],
-                result["model"]["sha256"],
-            )
+def change(film: Row, result: Any) -> Change | None:
+    """Return what changed where the answer supersedes one of another status or label; None otherwise."""
+    old = result.get("supersedes")
+    if not isinstance(old, dict) or (old.get("status"), old.get("label")) == (film.status, film.label):
+        return None
+    if old.get("status") not in STATUSES or old.get("label") not in (*CLASSES, None):
+        return None
+    return Change(
+        key=film.key,
+        old_status=old["status"],
+        old_label=old.get("label") or "none",
+        new_status=film.status,
+        new_label=film.label or "none",
+        old_model=str(old.get("model_sha256")),
+        new_model=film.model_sha256,
+    )
 
 
-def as_csv(found: list[Change]) -> bytes:
-    """Return the changed films as CSV, one a line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Change.__dataclass_fields__)
-    writer.writerows([getattr(change, name) for name in Change.__dataclass_fields__] for change in found)
-    return text.getvalue().encode()
+def write_csv(found: Iterable[Change], out: IO[bytes]) -> None:
+    """Write the changed films as CSV, one a line."""
+    spreadsheet.write([field.name for field in fields(Change)], map(astuple, found), out)
 
 
 def transitions(found: list[Change]) -> dict[str, int]:

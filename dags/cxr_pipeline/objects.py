@@ -8,6 +8,8 @@ from typing import Any
 
 from cxr_pipeline.clients import error_code
 
+MAX_KEY_BYTES = 1024  # S3's bound
+
 
 def listing(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     """Yield ``{"Key", "Size", "ETag", "LastModified"}`` of every object under ``prefix``, in S3's order."""
@@ -51,6 +53,14 @@ def read_json(s3: Any, bucket: str, key: str) -> Any:
 
 def write_json(s3: Any, bucket: str, key: str, document: Any) -> None:
     s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(document).encode(), ContentType="application/json")
+
+
+def copy_bytes(s3: Any, source: tuple[str, str], target: tuple[str, str]) -> None:
+    """Copy an object, (bucket, key) to (bucket, key), without its metadata and tags, which may name a patient."""
+    s3.copy_object(
+        Bucket=target[0], Key=target[1], CopySource={"Bucket": source[0], "Key": source[1]},
+        MetadataDirective="REPLACE", TaggingDirective="REPLACE",
+    )  # fmt: skip
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 try:
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 except ImportError:  # Airflow 3.0
-    from airflow.exceptions import AirflowFailException, AirflowSkipException
+    from airflow.exceptions import AirflowFailException, AirflowSkipException  # type: ignore[no-redef,assignment]
 
 __all__ = ["AirflowFailException", "AirflowSkipException", "fail", "headline", "skip", "state_of"]
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cxr_pipeline.answers import STATUSES, Answer
+from cxr.labels import CLASSES, STATUSES
+from cxr.result import Row
 
 SMALLEST_SHARE = 1e-4  # an empty bin would make the PSI infinite
 
@@ -66,7 +67,7 @@ def histogram(values: Iterable[float], edges: list[float]) -> list[int]:
 
 
 def figures(
-    answers: Iterable[Answer], reference: dict[str, Any] | None, model_sha256: str, limits: Limits
+    films: Iterable[Row], reference: dict[str, Any] | None, model_sha256: str, limits: Limits
 ) -> tuple[dict[str, Any], list[Figure]]:
     """Return (counts for people, figures with limits) of the answers of a period.
 
@@ -76,21 +77,21 @@ def figures(
     labels: Counter[str] = Counter()
     probabilities: list[float] = []
     distances: list[float] = []
-    for answer in answers:
-        statuses[answer.status] += 1
-        if answer.status in ("ok", "uncertain") and answer.label:
-            labels[answer.label] += 1
-        if answer.model_sha256 == model_sha256 and answer.probability is not None:
-            probabilities.append(answer.probability)
-            if answer.ood_distance is not None:
-                distances.append(answer.ood_distance)
-    films = sum(statuses.values())
-    counts = {"films": films, "statuses": {s: statuses[s] for s in STATUSES}, "labels": dict(labels)}
-    readable = films - statuses["unreadable"]
+    for film in films:
+        statuses[film.status] += 1
+        if film.status in ("ok", "uncertain") and film.label:
+            labels[film.label] += 1
+        if film.model_sha256 == model_sha256 and film.probability is not None:
+            probabilities.append(film.probability)
+            if film.ood_distance is not None:
+                distances.append(film.ood_distance)
+    total = statuses.total()
+    counts = {"films": total, "statuses": {s: statuses[s] for s in STATUSES}, "labels": dict(labels)}
+    readable = total - statuses["unreadable"]
     return counts, [
         _share("abstention rate", statuses["uncertain"] + statuses["out_of_distribution"], readable, limits,
                limits.max_abstention, "recalibrate on films of this hospital (docs/airflow.md)"),
-        _share("unreadable share", statuses["unreadable"], films, limits,
+        _share("unreadable share", statuses["unreadable"], total, limits,
                limits.max_unreadable, "look at what is uploaded and from where"),
         _positive_rate(labels, limits),
         _psi(probabilities, reference, limits),
@@ -109,7 +110,7 @@ def _positive_rate(labels: Counter[str], limits: Limits) -> Figure:
     bounds = f"{low:g} to {high:g}"
     if labelled < limits.min_films:
         return _unknown("positive rate", bounds, labelled, limits)
-    rate = labels["PNEUMONIA"] / labelled
+    rate = labels[CLASSES[1]] / labelled
     return Figure("positive rate", rate, bounds, not low <= rate <= high, "compare with the readers' reports")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from airflow.sdk import Variable
 from airflow.timetables.assets import AssetOrTimeSchedule
@@ -38,4 +38,4 @@ def schedule_of(text: str) -> Any:
         return time
     if asset.strip() != ON_DRIFT:
         raise ValueError(f"retrain_schedule is {text!r}; after `or` only `{ON_DRIFT}` is known")
-    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(time.strip(), timezone="UTC"), assets=[DRIFT])
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(time.strip(), timezone="UTC"), assets=[cast(Any, DRIFT)])

@@ -27,23 +27,15 @@ class S3Source(TypedDict):
     S3DataDistributionType: str
 
 
-class Source(TypedDict):
-    S3DataSource: S3Source
-
-
 class Channel(TypedDict):
     ChannelName: str
     InputMode: str
-    DataSource: Source
+    DataSource: dict[str, S3Source]
 
 
 class Output(TypedDict):
     S3OutputPath: str
     KmsKeyId: NotRequired[str]
-
-
-class Checkpoints(TypedDict):
-    S3Uri: str
 
 
 class Resources(TypedDict):
@@ -54,15 +46,8 @@ class Resources(TypedDict):
 
 
 class Stopping(TypedDict):
-    """Seconds."""
-
     MaxRuntimeInSeconds: int
     MaxWaitTimeInSeconds: NotRequired[int]
-
-
-class Tag(TypedDict):
-    Key: str
-    Value: str
 
 
 class TrainingRequest(TypedDict):
@@ -74,12 +59,12 @@ class TrainingRequest(TypedDict):
     HyperParameters: dict[str, str]
     InputDataConfig: list[Channel]
     OutputDataConfig: Output
-    CheckpointConfig: Checkpoints
+    CheckpointConfig: dict[str, str]
     ResourceConfig: Resources
     StoppingCondition: Stopping
     EnableManagedSpotTraining: bool
     EnableNetworkIsolation: bool
-    Tags: list[Tag]
+    Tags: list[dict[str, str]]
 
 
 def training_request(

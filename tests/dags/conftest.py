@@ -228,7 +228,7 @@ def trained(aws: Deployed, small: dict[str, Any], metadata: None) -> Trained:
     return Trained(model["job"], model["package_arn"], model["model_sha256"], tasks, reason)
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def serve_variant(aws: Deployed) -> Callable[..., dict[str, Any]]:
     """Serve a copy of a trained model under another name; return the pointer's document.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cxr_pipeline.backlog import Ledger, write_manifests
+from cxr_pipeline.ledger import LONGEST, Ledger
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -74,26 +73,9 @@ def test_wanted_films_are_accounted_for(ledger: Ledger) -> None:
     assert list(ledger.rewritten(NOON + timedelta(minutes=10))) == ["c"]
 
 
-class Bucket:
-    """Keeps what is put into it."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def put_object(self, *, Key: str, Body: bytes, **_: Any) -> None:
-        self.objects[Key] = Body
-
-
-def test_manifests_hold_every_key_once() -> None:
-    bucket = Bucket()
-    keys = [f"film {n}.png" for n in range(25)]
-    written = write_manifests(bucket, "results", "manifests/run/", "uploads", iter(keys), 10, len(keys))
-    assert written == sorted(bucket.objects)
-    held = [o["key"] for body in bucket.objects.values() for o in json.loads(body)["objects"]]
-    assert held == keys
-
-
-def test_manifests_grow_before_they_outnumber_what_airflow_maps() -> None:
-    bucket = Bucket()
-    written = write_manifests(bucket, "results", "m/", "uploads", (str(n) for n in range(5000)), 1, 5000)
-    assert len(written) == 1000
+def test_an_upload_whose_result_s3_would_refuse_is_told_apart(ledger: Ledger) -> None:
+    """Bytes count, not letters."""
+    longest, longer = "ä" * (LONGEST // 2) + "x" * (LONGEST % 2), "ä" * (LONGEST // 2) + "xx"
+    ledger.add_uploads([obj(longest, 0), obj(longer, 0)])
+    assert list(ledger.unanswered(NOON + timedelta(hours=1))) == [longest]
+    assert list(ledger.unanswerable()) == [longer]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,17 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 from cxr_pipeline import dataset
-from cxr_pipeline.corrections import (
-    Correction,
-    CorrectionsRefused,
-    Version,
-    film_name,
-    make_version,
-    read,
-)
+from cxr_pipeline.corrected_version import Version, film_name, make_version, with_new_paths
+from cxr_pipeline.corrections import Correction, CorrectionsRefused, read
 from cxr_pipeline.dataset_version import next_version, previous_version
 from cxr_pipeline.objects import listing
 from cxr_pipeline.settings import Settings
+
+from cxr.dataset import judge
+from cxr.patients import patient_of
 
 
 @pytest.mark.parametrize(
@@ -32,19 +30,33 @@ from cxr_pipeline.settings import Settings
     [
         (b"", "header"),
         (b"film,label\nx,NORMAL\n", "header"),
+        (b"w/Doe-Jane.jpeg,NORMAL\n", "header key,label"),
+        (b"key;label\nw/Doe-Jane.jpeg;NORMAL\n", "header key,label, with commas; it has 1"),
         (b"key,label\n", "names no film"),
-        (b"key,label\nx.jpeg,MAYBE\n", "line 2: the label is MAYBE"),
+        (b"key,label\nx.jpeg,MAYBE\n", "line 2: the label is none of"),
+        (b"key,label\nNORMAL,Doe-Jane\n", "line 2: the label is none of"),
+        (b"key,label\nDoe, Jane.jpeg,NORMAL\n", "line 2: it has more cells than the header"),
         (b"key,label\n,NORMAL\n", "line 2: there is no key"),
         (b"key,label\nx,NORMAL\nx,PNEUMONIA\n", "line 3: PNEUMONIA here and NORMAL in line 2"),
+        (b"key,label\n\n\nx,NORMAL\ny,WHAT\n", "line 5: the label"),
+        ("key,label\nDoe-Jäne,NORMAL\n".encode("latin-1"), "byte 15 is no UTF-8; save the file as CSV UTF-8"),
+        ("key,label\nDoe-Jane,NORMAL\n".encode("utf-16"), "no UTF-8"),
+        (b"key,label\n" + b"Doe" * 50_000 + b",NORMAL\n", "field larger than"),
     ],
 )
-def test_bad_corrections_are_refused_by_line(content: bytes, why: str) -> None:
-    with pytest.raises(CorrectionsRefused, match=why):
+def test_bad_corrections_are_refused_by_line_and_no_cell_is_quoted(content: bytes, why: str) -> None:
+    with pytest.raises(CorrectionsRefused, match=why) as refused:
         read(content)
+    assert "doe" not in str(refused.value).lower() + repr(refused.value.__cause__).lower()
 
 
 def test_labels_are_read_in_any_case_and_a_spreadsheet_s_mark_is_dropped() -> None:
     assert read("\ufeffkey,label\nw/ä.jpeg, pneumonia\n".encode()) == [Correction("w/ä.jpeg", "PNEUMONIA", 2)]
+
+
+def test_a_key_is_taken_as_it_is_and_known_by_the_line_where_it_stands() -> None:
+    text = 'key,label\r\n x.jpeg ,NORMAL\r\n\r\n"a,b\r\nc.jpeg",NORMAL\r\n#,PNEUMONIA'
+    assert [(one.key, one.line) for one in read(text.encode())] == [(" x.jpeg ", 2), ("a,b\r\nc.jpeg", 5), ("#", 6)]
 
 
 def test_versions_are_counted() -> None:
@@ -54,9 +66,30 @@ def test_versions_are_counted() -> None:
 
 
 def test_a_film_keeps_the_name_by_which_its_patient_is_known() -> None:
-    assert film_name("ward 1/person12_virus_3.jpeg").startswith("person12_virus_3-")
-    assert film_name("a/x.jpeg") != film_name("b/x.jpeg")
-    assert "." not in film_name("a/IM0001")
+    for key, patient in (
+        ("ward 1/person12_virus_3.jpeg", "person12"), ("IM-0115-0001.jpeg", "IM-0115"),
+        ("x/BACTERIA-1008087-0001" + "z" * 900 + ".jpeg", "BACTERIA-1008087"),
+    ):  # fmt: skip
+        assert patient_of(film_name(key)) == patient == patient_of(key)
+
+
+def test_two_uploads_are_two_films_however_many_there_are() -> None:
+    """The digest has 128 bits: with 32, two of 77,000 uploads of one name would be one film, as likely as not."""
+    name = film_name("a/x.jpeg")
+    assert re.fullmatch(r"x-[0-9a-f]{32}\.jpeg", name) and name != film_name("b/x.jpeg")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "a/IM0001", "CR.1.2.840.113619.2.55", "x.PNG", ".hidden.jpeg", "...", "scan.jpg.bak", "scan.tmp", "Thumbs.db",
+        "patients.csv", "complete.json", "é" * 500, "x." + "y" * 400, "x" * 1000 + ".jpeg", "a b/c?d#e.dcm", "__MACOSX",
+    ],
+)  # fmt: skip
+def test_every_upload_gets_a_name_that_is_a_film_s_and_that_a_disk_takes(key: str) -> None:
+    name = film_name(key)
+    assert judge(f"train/NORMAL/{name}").kind == "film"
+    assert len(name.encode()) <= 255
 
 
 def drawn_film(seed: int) -> bytes:
@@ -83,38 +116,17 @@ def test_corrections_become_the_next_version_of_the_dataset(
 
 
 @pytest.mark.heavy
-def test_a_corrected_test_film_does_not_leak_into_the_training(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any]
-) -> None:
-    aws.put("datasets_bucket", "datasets/leak/test/NORMAL/1.jpeg", drawn_film(2))
-    aws.put("uploads_bucket", "again.jpeg", drawn_film(2))
-    done = run("correct_labels", {"dataset": "datasets/leak/", "corrections": "key,label\nagain.jpeg,NORMAL\n"})
-    assert done.returned["new_version"]["test_lines"] == [2]
-    assert done.returned["new_version"]["added"] == {"NORMAL": 0, "PNEUMONIA": 0}
+def test_corrections_may_lie_at_an_address_with_any_characters(hospital: Hospital) -> None:
+    from correct_labels import _content
 
-
-@pytest.mark.heavy
-def test_the_headline_says_how_many_films_left_the_other_class(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any]
-) -> None:
-    aws.put("datasets_bucket", "datasets/moved/test/NORMAL/1.jpeg", drawn_film(3))
-    aws.put("datasets_bucket", "datasets/moved/train/NORMAL/1.jpeg", drawn_film(4))
-    aws.put("uploads_bucket", "moved.jpeg", drawn_film(4))
-    done = run("correct_labels", {"dataset": "datasets/moved/", "corrections": "key,label\nmoved.jpeg,PNEUMONIA\n"})
-    assert (done.state, done.returned["new_version"]["moved"]) == ("success", 1)
-    assert any("moved out of the other class: 1" in line for line in done.headlines)
-
-
-@pytest.mark.heavy
-def test_a_film_that_does_not_exist_stops_the_new_version(
-    aws: Any, run: Callable[..., Any], small: dict[str, Any]
-) -> None:
-    aws.put("datasets_bucket", "datasets/gap/test/NORMAL/1.jpeg", b"a test film")
-    done = run("correct_labels", {"dataset": "datasets/gap/", "corrections": "key,label\nmissing.jpeg,NORMAL\n"})
-    assert done.state == "failed"
-    assert any("not in the uploads bucket: the keys of line 2" in line for line in done.headlines)
-    assert not any("missing.jpeg" in line for line in done.headlines)
-    assert not list(listing(aws.client("s3"), aws.settings["datasets_bucket"], "datasets/gap-v2/"))
+    s3, bucket = hospital.s3, hospital.names.uploads_bucket
+    s3.put_object(Bucket=bucket, Key="ward #3/what?.csv", Body=b"key,label\n")
+    assert _content(s3, f"s3://{bucket}/ward #3/what?.csv\n") == b"key,label\n"
+    assert _content(s3, "label,key\nNORMAL,x ") == b"label,key\nNORMAL,x "
+    for missing in (f"s3://{bucket}/Doe-Jane.csv", "s3://"):
+        with pytest.raises(CorrectionsRefused, match="there is no object at the s3:// address") as refused:
+            _content(s3, missing)
+        assert "Doe" not in str(refused.value)
 
 
 BASE, V2, V3 = "datasets/x/", "datasets/x-v2/", "datasets/x-v3/"
@@ -200,8 +212,10 @@ def test_a_test_film_is_known_by_its_content_where_the_etags_differ(hospital: Ho
         **there, UploadId=upload_id, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]}
     )
     assert stored["ETag"].strip('"') != hospital.upload("again.jpeg", film, **result)
-    made = hospital.correct({"again.jpeg": "PNEUMONIA"})
-    assert (made.test_lines, made.added) == ((2,), {"NORMAL": 0, "PNEUMONIA": 0})
+    hospital.upload("new.jpeg", b"a film")
+    made = hospital.correct({"again.jpeg": "PNEUMONIA", "new.jpeg": "NORMAL"})
+    assert (made.decision.test_lines, made.added) == ((2,), {"NORMAL": 1, "PNEUMONIA": 0})
+    assert made.decision.left_out() == "; left out, being test films: line 2"
 
 
 @pytest.mark.heavy
@@ -212,7 +226,7 @@ def test_a_result_tells_the_digest_of_the_upload_that_it_answers_and_of_no_later
     hospital.upload("answered.jpeg", film[::-1], status="ok", image={"sha256": digest})
     hospital.upload("replaced.jpeg", film.upper(), status="ok", image={"sha256": digest, "etag": "of the first one"})
     made = hospital.correct({"answered.jpeg": "NORMAL", "replaced.jpeg": "NORMAL"})
-    assert (made.test_lines, made.added["NORMAL"]) == ((2,), 1)
+    assert (made.decision.test_lines, made.added["NORMAL"]) == ((2,), 1)
 
 
 @pytest.mark.heavy
@@ -220,9 +234,9 @@ def test_a_film_corrected_again_leaves_the_class_where_it_was(hospital: Hospital
     hospital.dataset()
     hospital.upload("w/person7_virus_1.jpeg", b"a film")
     name = film_name("w/person7_virus_1.jpeg")
-    assert hospital.correct({"w/person7_virus_1.jpeg": "NORMAL"}).moved == 0
+    assert hospital.correct({"w/person7_virus_1.jpeg": "NORMAL"}).decision.moved == {}
     made = hospital.correct({"w/person7_virus_1.jpeg": "PNEUMONIA"}, V2)
-    assert (made.moved, made.copied, made.added) == (1, 12, {"NORMAL": 0, "PNEUMONIA": 1})
+    assert (len(made.decision.moved), made.copied, made.added) == (1, 12, {"NORMAL": 0, "PNEUMONIA": 1})
     assert f"train/NORMAL/{name}" in hospital.films(V2)
     films = hospital.films(V3)
     assert films.pop("complete.json")
@@ -235,7 +249,7 @@ def test_an_upload_that_is_a_train_film_of_the_other_class_takes_its_place(hospi
     hospital.upload("a.jpeg", FILMS["train/NORMAL/2.jpeg"], status="ok")
     hospital.upload("b.jpeg", FILMS["train/NORMAL/1.jpeg"], status="ok")
     made = hospital.correct({"a.jpeg": "PNEUMONIA", "b.jpeg": "NORMAL"})
-    assert made.moved == 1
+    assert (len(made.decision.moved), made.decision.known_lines) == (1, (3,))
     assert {"train/NORMAL/1.jpeg", "train/NORMAL/2.jpeg"} & set(hospital.films(V2)) == {"train/NORMAL/1.jpeg"}
 
 
@@ -247,6 +261,10 @@ def test_a_moved_film_keeps_the_patient_that_the_list_gives_it(hospital: Hospita
     hospital.correct({"a.jpeg": "PNEUMONIA"})
     rows[2] = f"train/PNEUMONIA/{film_name('a.jpeg')},ben,2"
     assert hospital.films(V2)["patients.csv"].decode().splitlines() == rows
+    assert with_new_paths("\n".join(rows).encode(), {"train/NORMAL/0.jpeg": None}).decode().splitlines() == [
+        rows[0],
+        *rows[2:],
+    ]
 
 
 @pytest.mark.heavy
@@ -254,8 +272,11 @@ def test_an_unreadable_upload_is_refused_by_its_line_and_nothing_is_written(hosp
     hospital.dataset()
     hospital.upload("good.jpeg", b"a film", status="uncertain")
     hospital.upload("torn.jpeg", b"half a fi", status="unreadable")
-    with pytest.raises(CorrectionsRefused, match=r"unreadable.*: the films of line \d;.*take the lines out, or upload"):
-        hospital.correct({"good.jpeg": "NORMAL", "torn.jpeg": "NORMAL"})
+    hospital.upload("empty.jpeg", b"")
+    with pytest.raises(
+        CorrectionsRefused, match=r"unreadable.*: the films of line 3, 4;.*take the lines out, or upload"
+    ):
+        hospital.correct({"good.jpeg": "NORMAL", "torn.jpeg": "NORMAL", "empty.jpeg": "NORMAL"})
     assert hospital.films(V2) == {}
 
 
@@ -289,6 +310,54 @@ def test_an_interrupted_version_is_completed_by_the_same_corrections_and_marked_
     }
     with pytest.raises(CorrectionsRefused, match="exists already"):
         hospital.correct({"b.jpeg": "NORMAL"}, V2)
+
+
+@pytest.mark.heavy
+def test_what_would_change_nothing_says_so_and_writes_nothing(hospital: Hospital) -> None:
+    hospital.dataset()
+    for key, film in (("a.jpeg", "test/NORMAL/1.jpeg"), ("b.jpeg", "train/NORMAL/0.jpeg"), ("c.jpeg", "new")):
+        hospital.upload(key, FILMS.get(film, b"a film"))
+    with pytest.raises(CorrectionsRefused, match=r"change nothing; .* test films: line 2; .* already: line 3"):
+        hospital.correct({"a.jpeg": "NORMAL", "b.jpeg": "NORMAL"})
+    assert hospital.films(V2) == {}
+    hospital.upload("twin.jpeg", b"a film")
+    made = hospital.correct({"c.jpeg": "NORMAL", "twin.jpeg": "NORMAL"})
+    assert (made.added["NORMAL"], made.decision.known_lines) == (1, (3,))
+    with pytest.raises(CorrectionsRefused, match=r"change nothing; .* already: line 2"):
+        hospital.correct({"c.jpeg": "NORMAL"}, V2)
+
+
+@pytest.mark.heavy
+def test_no_copy_carries_metadata_or_tags_that_may_name_a_patient(hospital: Hospital) -> None:
+    hospital.dataset()
+    for bucket, key in (
+        (hospital.names.uploads_bucket, "a.jpeg"),
+        (hospital.names.datasets_bucket, f"{BASE}train/NORMAL/9.jpeg"),
+    ):
+        hospital.s3.put_object(
+            Bucket=bucket, Key=key, Body=key.encode(), Metadata={"patient": "Doe"}, Tagging="patient=Doe"
+        )
+    hospital.correct({"a.jpeg": "NORMAL"})
+    for path in (f"train/NORMAL/{film_name('a.jpeg')}", "train/NORMAL/9.jpeg"):
+        place = {"Bucket": hospital.names.datasets_bucket, "Key": V2 + path}
+        assert hospital.s3.head_object(**place)["Metadata"] == {}
+        assert hospital.s3.get_object_tagging(**place)["TagSet"] == []
+
+
+@pytest.mark.heavy
+def test_a_version_whose_keys_s3_would_refuse_is_refused_before_anything_is_written(hospital: Hospital) -> None:
+    longest = f"train/NORMAL/{'d/' * 480}{'x' * 200}"[: 1024 - len(BASE)]
+    hospital.dataset({**FILMS, longest: b"deep"})
+    hospital.upload("a.jpeg", b"a film")
+    hospital.upload("k" * 1024, b"another film")
+    with pytest.raises(
+        CorrectionsRefused, match=r"1 films would have keys of more than 1024 bytes below datasets/x-v2/"
+    ):
+        hospital.correct({"a.jpeg": "NORMAL"})
+    hospital.s3.delete_object(Bucket=hospital.names.datasets_bucket, Key=BASE + longest)
+    assert hospital.correct({"k" * 1024: "NORMAL"}).added["NORMAL"] == 1
+    with pytest.raises(CorrectionsRefused, match="not in the uploads bucket: the keys of line 2"):
+        hospital.correct({"k" * 1025: "NORMAL"}, V2)
 
 
 @pytest.mark.heavy

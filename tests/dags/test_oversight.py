@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cxr_pipeline.answers import Answer
 from cxr_pipeline.oversight import Limits, figures, histogram, psi
+
+from cxr.result import Row
 
 LIMITS = Limits(10, 0.25, 1.0, 0.5, 0.05, 0.02, 0.95)
 REFERENCE = {
@@ -18,12 +19,14 @@ REFERENCE = {
 }
 
 
-def answers(n: int, probability: float = 0.95, distance: float = 10.0, status: str = "ok") -> Iterator[Answer]:
+def answers(n: int, probability: float = 0.95, distance: float = 10.0, status: str = "ok") -> Iterator[Row]:
     for number in range(n):
         chance = probability if number % 2 else 1 - probability
         label = None if status == "unreadable" else "PNEUMONIA" if chance >= 0.5 else "NORMAL"
         value = None if status == "unreadable" else chance
-        yield Answer(f"k{number}", status, label, value, value, 0.5, "review", distance, (), None, "1", "sha", "2026")
+        yield Row(
+            f"k{number}", status, label, value, value, 0.5, "review", distance, (), None, None, "1", "sha", "2026"
+        )
 
 
 def breached(found: list[Any]) -> list[str]:
@@ -45,7 +48,7 @@ def test_films_like_the_reference_keep_every_limit() -> None:
         (answers(40, status="uncertain"), "abstention rate"),
     ],
 )
-def test_each_limit_is_kept_by_itself(films: Iterator[Answer], name: str) -> None:
+def test_each_limit_is_kept_by_itself(films: Iterator[Row], name: str) -> None:
     assert breached(figures(films, REFERENCE, "sha", LIMITS)[1]) == [name]
 
 

@@ -128,6 +128,7 @@ ALLOWED = {
         s3:DeleteObject uploads/_smoke/run/a.jpeg
         s3:DeleteObject results/results/_smoke/run/a.jpeg.json
         s3:DeleteObject results/heatmaps/_smoke/run/a.jpeg/a-b.png
+        s3:DeleteObject results/manifests/run/part-1.json
         sts:AssumeRole promote-role
         lambda:InvokeFunction function
         sqs:SendMessage backlog-queue
@@ -213,7 +214,6 @@ DENIED = {
         s3:DeleteObject uploads/ward/person1.jpeg
         s3:PutObject results/results/ward/person1.jpeg.json
         s3:DeleteObject results/results/ward/person1.jpeg.json
-        s3:DeleteObject results/manifests/run/part-1.json
         s3:PutObject datasets/weights/vgg16/vgg16_notop.weights.h5
         s3:DeleteBucket models
         s3:PutBucketPolicy models

@@ -50,6 +50,7 @@ OF_S3 = {
     "PutObject": (["PutObject"], [], ["GenerateDataKey"]),
     "CopyObject": (["PutObject"], [], ["Decrypt", "GenerateDataKey"]),
     "DeleteObject": (["DeleteObject"], [], []),
+    "DeleteObjects": (["DeleteObject"], [], []),
     "HeadBucket": ([], ["ListBucket"], []),
     "ListObjectsV2": ([], ["ListBucket"], []),
     "ListObjectVersions": ([], ["ListBucketVersions"], []),
@@ -95,7 +96,8 @@ def needs_of_s3(operation: str, asked: dict[str, Any]) -> Iterator[Need]:
     of_object, of_bucket, of_key = OF_S3[operation]
     bucket = f"arn:aws:s3:::{asked['Bucket']}"
     version = "Version" if "VersionId" in asked else ""
-    yield from ((f"s3:{action}{version}", f"{bucket}/{asked['Key']}") for action in of_object)
+    keys = [one["Key"] for one in asked["Delete"]["Objects"]] if operation == "DeleteObjects" else [asked.get("Key")]
+    yield from ((f"s3:{action}{version}", f"{bucket}/{key}") for action in of_object for key in keys)
     yield from ((f"s3:{action}", bucket) for action in of_bucket)
     yield from ((f"kms:{action}", KEY) for action in of_key)
     if operation == "CopyObject":
@@ -315,7 +317,8 @@ class Answering:
 
     def answer(self, key: str) -> None:
         result = {
-            "status": "ok", "label": "NORMAL", "probability": 0.9 if key.endswith("/3") else 0.1, "confidence": 0.9,
+            "schema_version": 1, "status": "ok", "label": "NORMAL",
+            "probability": 0.9 if key.endswith("/3") else 0.1, "confidence": 0.9,
             "threshold": 0.5, "priority": "routine", "ood": None, "reasons": [], "model": self._model,
             "supersedes": None, "heatmap": {"key": f"heatmaps/{key}/a.png"}, "classified_at": "2026-11-22T00:00:00Z",
             "image": {"etag": "e", "sha256": "s"},
