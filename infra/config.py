@@ -42,6 +42,7 @@ def _setting(
     return field(default=default, metadata={"text": text, "stack": stack, **bounds})
 
 
+_INSTANCES = r"ml\.[a-z0-9-]+\.[a-z0-9*]+(,ml\.[a-z0-9-]+\.[a-z0-9*]+)*"
 _IMAGE = r"|[a-z0-9.-]+(:[0-9]+)?/[a-z0-9._/-]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})"
 _PRINCIPAL = r"|arn:[a-z-]+:iam::[0-9]{12}:(role|user)/.+"
 
@@ -99,6 +100,24 @@ class Config:
         "Role or user that Airflow runs under and that may assume the Airflow role; empty lets whoever's own policy in "
         "this account allows it.",
         pattern=_PRINCIPAL,
+        stack="base",
+    )
+    training_instances: str = _setting(
+        "ml.m5.*,ml.c5.*,ml.g4dn.*,ml.g5.*,ml.g6.*",
+        "Instance types that Airflow may train on, with commas between; * stands for any size.",
+        pattern=_INSTANCES,
+        stack="base",
+    )
+    training_network: str = _setting(
+        "open",
+        "Whether a training job may have a network (weights = imagenet needs it), or must run isolated.",
+        one_of=("open", "isolated"),
+        stack="base",
+    )
+    model_approval: str = _setting(
+        "automatic",
+        "Whether Airflow may approve models itself, or only people may.",
+        one_of=("automatic", "manual"),
         stack="base",
     )
     operator_principal_arn: str = _setting(

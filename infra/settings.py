@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _SOURCES = {
+    "project": "Project",
     "datasets_bucket": "DatasetsBucket",
     "uploads_bucket": "UploadsBucket",
     "results_bucket": "ResultsBucket",

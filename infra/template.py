@@ -90,6 +90,7 @@ class Rendered:
         missing = [name for name, spec in declared.items() if name not in parameters and "Default" not in spec]
         if missing:
             raise ValueError(f"no value for parameter {', '.join(missing)}")
+        self._lists = {name for name, spec in declared.items() if spec["Type"] == "CommaDelimitedList"}
         self.parameters = {name: str(parameters.get(name, spec.get("Default"))) for name, spec in declared.items()}
         self._conditions = template.get("Conditions", {})
         self._raw = template["Resources"]
@@ -161,7 +162,7 @@ class Rendered:
         if name in pseudo:
             return pseudo[name]
         if name in self.parameters:
-            return self.parameters[name]
+            return self.parameters[name].split(",") if name in self._lists else self.parameters[name]
         kind = self._raw[name]["Type"]
         if kind == "AWS::SNS::Topic":
             return self.arn(name)

@@ -14,6 +14,9 @@ def run_key(dag_run: Any) -> str:
     return f"{dag_run.run_after:%Y%m%d-%H%M%S}-{hashlib.sha256(dag_run.run_id.encode()).hexdigest()[:6]}"
 
 
-def job_name(dag_run: Any, fingerprint: str) -> str:
-    """Name the training job of a DAG run: another one where data or parameters changed before the run was cleared."""
-    return f"cxr-{run_key(dag_run)}-{fingerprint[:8]}"
+def job_name(project: str, dag_run: Any, fingerprint: str) -> str:
+    """Name the training job of a DAG run: another one where data or parameters changed before the run was cleared.
+
+    The roles of ``project`` may touch jobs of this shape alone (infra/base.yaml).
+    """
+    return f"{project}-{run_key(dag_run)}-{fingerprint[:8]}"

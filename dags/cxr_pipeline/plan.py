@@ -53,7 +53,7 @@ def plan(s3: Any, names: Settings, params: dict[str, Any], dag_run: Any) -> Plan
         "dataset": prefix,
         "counts": found.counts,
         "fingerprint": mark,
-        "request": training_request(job or job_name(dag_run, mark), names, params, channels),
+        "request": training_request(job or job_name(names.project, dag_run, mark), names, params, channels),
         "check_interval": params["check_interval"],
     }
 

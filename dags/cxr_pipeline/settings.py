@@ -27,6 +27,7 @@ class Settings:
     alarm_topic_arn: str
     kms_key_arn: str = ""
     promote_role_arn: str = ""
+    project: str = "cxr"
 
 
 def settings() -> Settings:

@@ -107,7 +107,7 @@ def training_request(
         "StoppingCondition": stopping,
         "EnableManagedSpotTraining": params["spot"],
         "EnableNetworkIsolation": params["weights"] != "imagenet",
-        "Tags": [{"Key": "airflow-dag", "Value": "retrain"}],
+        "Tags": [{"Key": "airflow-dag", "Value": "retrain"}, {"Key": "project", "Value": names.project}],
     }
 
 

@@ -70,6 +70,7 @@ _OPERATORS = {
     "StringLike": matches,
     "ArnEquals": matches,
     "ArnLike": matches,
+    "NumericLessThanEquals": lambda wanted, given: float(given) <= float(wanted),
     "Bool": lambda wanted, given: wanted.lower() == given.lower(),
 }
 
@@ -86,6 +87,9 @@ def _holds(operator: str, key: str, wanted: list[str], context: Mapping[str, str
     given = context.get(key)
     if operator == "Null":
         return (given is None) == (wanted[0].lower() == "true")
+    if operator.startswith("ForAllValues:"):
+        plain = operator.removeprefix("ForAllValues:")
+        return given is None or all(_holds(plain, key, wanted, {key: value}) for value in given.split(","))
     if operator.endswith("IfExists"):
         return given is None or _holds(operator.removesuffix("IfExists"), key, wanted, context)
     negated = "Not" in operator

@@ -86,3 +86,10 @@ def test_known_limitations_are_numbered_without_a_gap():
     text = (ROOT / "SECURITY.md").read_text().partition("## Known limitations")[2]
     numbers = [int(n) for n in re.findall(r"^(\d+)\. ", text, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= 8
+
+
+def test_every_promise_of_security_names_tests_that_exist():
+    promises = re.findall(r"^\| .+ \| (`tests/.+`) \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    assert len(promises) > 10
+    for path, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", " ".join(promises)):
+        assert re.search(rf"^def {test}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{test}"

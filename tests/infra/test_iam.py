@@ -22,11 +22,11 @@ PLACES = {
     "log": f"arn:aws:logs:{R}:{A}:log-group:/aws/lambda/cxr-classify:log-stream:2026/11/22/[$LATEST]ab",
     "other-log": f"arn:aws:logs:{R}:{A}:log-group:/aws/lambda/payroll:log-stream:x",
     "job-logs": f"arn:aws:logs:{R}:{A}:log-group:/aws/sagemaker/TrainingJobs:log-stream:",
-    "job-log": f"arn:aws:logs:{R}:{A}:log-group:/aws/sagemaker/TrainingJobs:log-stream:cxr-20261122/algo-1",
+    "job-log": f"arn:aws:logs:{R}:{A}:log-group:/aws/sagemaker/TrainingJobs:log-stream:cxr-20261122-120000-ab/algo-1",
     "other-job-log": f"arn:aws:logs:{R}:{A}:log-group:/aws/sagemaker/TrainingJobs:log-stream:payroll/algo-1",
     "training-image": f"arn:aws:ecr:{R}:{A}:repository/cxr-training",
     "inference-image": f"arn:aws:ecr:{R}:{A}:repository/cxr-inference",
-    "job": f"arn:aws:sagemaker:{R}:{A}:training-job/cxr-20261122-120000-abc123",
+    "job": f"arn:aws:sagemaker:{R}:{A}:training-job/cxr-20261122-120000-abc123-01234567",
     "other-job": f"arn:aws:sagemaker:{R}:{A}:training-job/payroll",
     "group": f"arn:aws:sagemaker:{R}:{A}:model-package-group/cxr-pneumonia",
     "package": f"arn:aws:sagemaker:{R}:{A}:model-package/cxr-pneumonia/7",
@@ -95,14 +95,9 @@ ALLOWED = {
         kms:GenerateDataKey key
     """,
     "AirflowRole": """
-        sagemaker:CreateTrainingJob job
         sagemaker:DescribeTrainingJob job
-        sagemaker:StopTrainingJob job
-        sagemaker:AddTags job
-        sagemaker:CreateModelPackage package
         ecr:BatchGetImage inference-image
         ecr:DescribeImages inference-image
-        sagemaker:UpdateModelPackage package
         sagemaker:DescribeModelPackage package
         sagemaker:ListModelPackages package
         logs:DescribeLogStreams job-logs
@@ -221,8 +216,10 @@ DENIED = {
         sqs:GetQueueAttributes uploads-queue
         sqs:ReceiveMessage backlog-queue
         sqs:PurgeQueue backlog-queue
-        sagemaker:CreateTrainingJob other-job
-        sagemaker:StopTrainingJob other-job
+        sagemaker:CreateTrainingJob job
+        sagemaker:StopTrainingJob job
+        sagemaker:AddTags job
+        sagemaker:UpdateModelPackage package
         sagemaker:CreateModelPackage other-package
         sagemaker:DeleteModelPackage package
         sagemaker:ListTrainingJobs nothing
@@ -289,6 +286,69 @@ def test_the_training_role_is_passed_to_sagemaker_and_to_no_other_service(iam, s
     ):
         assert iam.may(airflow, "iam:PassRole", PLACES["training-role"], iam__PassedToService=service) is allowed
     assert not iam.may(airflow, "iam:PassRole", PLACES["training-role"]), "the request does not say to whom"
+
+
+JOB = {
+    "aws__RequestTag/project": "cxr",
+    "sagemaker__InstanceTypes": "ml.g5.xlarge",
+    "sagemaker__MaxRuntimeInSeconds": "3600",
+    "sagemaker__NetworkIsolation": "false",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "allowed"),
+    [
+        ({}, {}, True),
+        ({}, {"sagemaker__MaxRuntimeInSeconds": "432001"}, False),
+        ({}, {"sagemaker__InstanceTypes": "ml.p5.48xlarge"}, False),
+        ({}, {"sagemaker__InstanceTypes": "ml.g5.xlarge,ml.p5.48xlarge"}, False),
+        ({"training_instances": "ml.p5.*"}, {"sagemaker__InstanceTypes": "ml.p5.48xlarge"}, True),
+        ({}, {"aws__RequestTag/project": "payroll"}, False),
+        ({"training_network": "isolated"}, {}, False),
+        ({"training_network": "isolated"}, {"sagemaker__NetworkIsolation": "true"}, True),
+    ],
+)
+def test_a_training_job_starts_within_bounds_only(render_with, evaluator, settings, changes, allowed):
+    stacks = render_with(**settings)
+    may = evaluator(stacks).may
+    airflow, create = stacks.role("AirflowRole"), "sagemaker:CreateTrainingJob"
+    assert may(airflow, create, PLACES["job"], **JOB | changes) is allowed
+    assert not may(airflow, create, PLACES["other-job"], **JOB | changes)
+    for name in ("aws__RequestTag/project", "sagemaker__InstanceTypes", "sagemaker__MaxRuntimeInSeconds"):
+        assert not may(airflow, create, PLACES["job"], **{k: v for k, v in (JOB | changes).items() if k != name})
+
+
+def test_two_projects_of_an_account_cannot_touch_each_other_s_jobs_and_logs(render_with, evaluator):
+    """Not even where one's name begins as the other's."""
+    jobs = {project: f"{project}-20261122-120000-abc123-01234567" for project in ("cxr", "cxr-b", "ward")}
+    log = f"arn:aws:logs:{R}:{A}:log-group:/aws/sagemaker/TrainingJobs:log-stream:"
+    for project in jobs:
+        stacks = render_with(project=project)
+        may, airflow, training = evaluator(stacks).may, stacks.role("AirflowRole"), stacks.role("TrainingRole")
+        for owner, job in jobs.items():
+            own, arn = owner == project, f"arn:aws:sagemaker:{R}:{A}:training-job/{job}"
+            tag = {"aws__ResourceTag/project": owner}
+            assert may(airflow, "sagemaker:StopTrainingJob", arn, **tag) is own
+            assert may(airflow, "sagemaker:DescribeTrainingJob", arn, **tag) is own
+            assert may(airflow, "sagemaker:CreateTrainingJob", arn, **JOB | {"aws__RequestTag/project": project}) is own
+            assert may(airflow, "logs:GetLogEvents", f"{log}{job}/algo-1") is own
+            assert may(training, "logs:PutLogEvents", f"{log}{job}/algo-1") is own
+        assert not may(airflow, "sagemaker:AddTags", f"arn:aws:sagemaker:{R}:{A}:training-job/{jobs[project]}")
+
+
+@pytest.mark.parametrize("action", ["sagemaker:CreateModelPackage", "sagemaker:UpdateModelPackage"])
+def test_who_trains_cannot_approve_where_approval_is_manual(render_with, evaluator, action):
+    for approval, status, allowed in (
+        ("automatic", "Approved", True),
+        ("manual", "Approved", False),
+        ("manual", "Rejected", True),
+        ("manual", "PendingManualApproval", True),
+    ):
+        stacks = render_with(model_approval=approval)
+        said = {"sagemaker__ModelApprovalStatus": status}
+        assert evaluator(stacks).may(stacks.role("AirflowRole"), action, PLACES["package"], **said) is allowed
+        assert not evaluator(stacks).may(stacks.role("AirflowRole"), action, PLACES["package"]), "no status is said"
 
 
 @pytest.mark.parametrize("role", ["TrainingRole", "AirflowRole"])

@@ -360,11 +360,11 @@ def test_the_service_stack_takes_from_the_base_stack_what_that_gives(stacks):
     taken = set(template.load(template.SERVICE)["Parameters"]) & set(base)
     from infra.stacks import FROM_BASE
 
-    assert taken == set(FROM_BASE)
+    assert taken - {"Project"} == set(FROM_BASE), "the configuration gives the project to both"
 
 
 def test_the_outputs_are_those_that_the_other_parts_read(stacks):
-    base = {"DatasetsBucket", "UploadsBucket", "ResultsBucket", "ModelsBucket"}
+    base = {"Project", "DatasetsBucket", "UploadsBucket", "ResultsBucket", "ModelsBucket"}
     base |= {"UploadsQueueUrl", "UploadsQueueArn", "UploadsDeadLetterQueueUrl"}
     base |= {"BacklogQueueUrl", "BacklogQueueArn", "BacklogDeadLetterQueueUrl"}
     base |= {"KeyArn", "TrainingRoleArn", "FunctionRoleArn", "PromoteRoleArn", "AirflowRoleArn"}
