@@ -71,7 +71,7 @@ lint: $(READY) ## ruff, cfn-lint and the types
 	$(BIN)/mypy
 
 fuzz: $(READY) ## mutate films and look for crashes (FUZZ_SECONDS=, default 600)
-	$(BIN)/python tests/poison/fuzz.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.poison.fuzz --seconds $(FUZZ_SECONDS)
 
 audit: $(READY) ## look the lock up in the vulnerability database (needs the network)
 	$(BIN)/pip-audit --requirement requirements.txt --requirement benchmarks/requirements.txt --require-hashes --disable-pip

@@ -5,7 +5,6 @@ import zlib
 
 import numpy as np
 import pytest
-from dicom_files import chest, cr, saved
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -17,6 +16,7 @@ from pydicom.uid import (
 from cxr.film import UnreadableImage
 from cxr.reader import read_film
 from cxr.work import MAX_PARTS, Work
+from tests.cxr.dicom_files import chest, cr, saved
 
 GREY = chest()
 FILM = saved(cr(GREY))

@@ -7,7 +7,6 @@ import subprocess
 
 import numpy as np
 import pytest
-from dicom_files import chest, compressed, cr, encapsulated, saved, twelve_bits
 from openjpeg.utils import encode_array
 from PIL import Image
 from pydicom.encaps import encapsulate, get_frame
@@ -25,6 +24,7 @@ from pydicom.uid import (
 
 from cxr.film import UnreadableImage
 from cxr.reader import read_film
+from tests.cxr.dicom_files import chest, compressed, cr, encapsulated, saved, twelve_bits
 
 GREY = chest()
 DEEP = GREY.astype(np.uint16) * 16

@@ -5,7 +5,6 @@ import subprocess
 
 import numpy as np
 import pytest
-from dicom_files import chest, cr, lut, saved, twelve_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,6 +21,7 @@ from pydicom.uid import (
 
 from cxr.film import UnreadableImage
 from cxr.reader import read_film
+from tests.cxr.dicom_files import chest, cr, lut, saved, twelve_bits
 
 GREY = chest()
 TOLERANCE = 1.5

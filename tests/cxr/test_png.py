@@ -4,13 +4,13 @@ import zlib
 
 import numpy as np
 import pytest
-from dicom_files import chest
 from PIL import Image
 
 from cxr.film import UnreadableImage
 from cxr.png import MAGIC, Png, chunk, read_png
 from cxr.reader import read_film
 from cxr.work import MAX_PARTS, Work
+from tests.cxr.dicom_files import chest
 
 GREY = chest()
 DEEP = GREY.astype(np.uint16) * 16

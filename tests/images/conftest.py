@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -22,8 +20,6 @@ VERSION = "3.12"  # of both base images
 PYTHON = os.environ.get("CXR_PYTHON312", VERSION)  # a version that uv finds, or a path
 BASE_BRINGS = {INFERENCE: (), TRAINING: ("tensorflow-cpu==2.21.0", "keras==3.15.1")}
 UV = Path(sys.executable).with_name("uv")
-# The corpus is also run as a script, so its modules find each other by name.
-sys.path.insert(0, str(ROOT / "tests/poison"))
 
 
 @dataclass(frozen=True)
@@ -84,18 +80,3 @@ def _removed(image: Image) -> list[str]:
 
 def _run(*words: object) -> None:
     subprocess.run([str(word) for word in words], check=True, cwd=ROOT)
-
-
-@pytest.fixture(scope="session")
-def loaded() -> Callable[[str], ModuleType]:
-    """loaded("training_job/conftest") is a module of tests/, which is no package."""
-
-    def load(path: str) -> ModuleType:
-        name = path.replace("/", "_")
-        spec = importlib.util.spec_from_file_location(name, ROOT / f"tests/{path}.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        return module
-
-    return load

@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from cxr.bundle import sha256_of
 from infra.images import INFERENCE, TRAINING
+from local_aws.server import LocalAWS
+from tests.inference_lambda import tiny_model
+from tests.poison import poison_corpus
+from tests.training_job.conftest import make_base, write_tiny_dataset
 
 pytestmark = pytest.mark.images
 LIMIT_MB = 250  # of the Lambda's packages, bytecode included
@@ -46,21 +51,15 @@ def test_the_lambda_s_packages_stay_below_their_limit(inference):
     assert inference.megabytes < LIMIT_MB
 
 
-def test_the_lambda_answers_films_of_every_codec(inference, loaded, pytestconfig):
+def test_the_lambda_answers_films_of_every_codec(inference, pytestconfig):
     """The image's own command under the Runtime API; each decoder's shared library is loaded for a film."""
-    import poison_corpus
-
-    from cxr.bundle import sha256_of
-    from local_aws.server import LocalAWS
-
-    tiny = loaded("inference_lambda/tiny_model")
     films = {f"films/{file.name}": file for file in poison_corpus.corpus() if file.judged}
     assert {"films/jpeg_2000.dcm", "films/jpeg_ls.dcm", "films/jpeg_lossless.dcm", "films/plain.png"} <= set(films)
     with LocalAWS(images={"inference": inference.command()}, cwd=inference.program) as aws:
         s3 = aws.client("s3")
         for bucket in BUCKETS.values():
             s3.create_bucket(Bucket=bucket)
-        files = tiny.bundle_files(Path(pytestconfig.cache.mkdir("tiny_model")))
+        files = tiny_model.bundle_files(Path(pytestconfig.cache.mkdir("tiny_model")))
         for name, data in files.items():
             s3.put_object(Bucket=BUCKETS["CXR_MODELS_BUCKET"], Key=f"models/job/{name}", Body=data)
         release = {"bucket": BUCKETS["CXR_MODELS_BUCKET"], "key": "models/job/bundle.json",
@@ -88,11 +87,10 @@ def test_the_lambda_answers_films_of_every_codec(inference, loaded, pytestconfig
             assert json.loads(result)["status"] != "unreadable", (key, json.loads(result)["reasons"])
 
 
-def test_the_training_job_trains_and_exports_a_bundle(training, loaded, tmp_path):
-    tiny = loaded("training_job/conftest")
-    tiny.write_tiny_dataset(tmp_path / "dataset")
+def test_the_training_job_trains_and_exports_a_bundle(training, tmp_path):
+    write_tiny_dataset(tmp_path / "dataset")
     settings = {"weights": "random", "epochs": "2", "augment_copies": "0", "alpha": "0.2", "dense_units": "16"}
-    base = tiny.make_base(tmp_path / "ml", tmp_path / "dataset", **settings)
+    base = make_base(tmp_path / "ml", tmp_path / "dataset", **settings)
     job = [*training.command(), "train"]  # SageMaker appends the word
     variables = inside(tmp_path, SAGEMAKER_BASE_DIR=str(base), TRAINING_JOB_NAME="image")
     done = subprocess.run(job, cwd=training.program, env=variables, check=False, capture_output=True, text=True)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,23 +16,16 @@ from cxr.bundle import sha256_of
 from inference_lambda.config import Config
 from inference_lambda.handler import Function
 from inference_lambda.store import Store
+from tests.inference_lambda import tiny_model
+from tests.inference_lambda.fake_s3 import FakeS3
 
 UPLOADS, RESULTS, MODELS = "uploads", "results", "models"
 SCHEMA = json.loads((Path(__file__).parents[2] / "cxr" / "result.schema.json").read_text())
 
 
-def loaded(name: str) -> ModuleType:
-    """A module of this folder, loaded by path because tests/ is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
-    return loaded("tiny_model")
+    return tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -124,8 +115,7 @@ def account(tiny, model_cache, tmp_path, moto_s3) -> Account:
 @pytest.fixture
 def fake_account(tiny, model_cache, tmp_path_factory) -> Callable[[], Account]:
     """Makes empty accounts in memory."""
-    fake_s3 = loaded("fake_s3")
-    return lambda: Account(tiny, model_cache, tmp_path_factory.mktemp("scratch"), fake_s3.FakeS3())
+    return lambda: Account(tiny, model_cache, tmp_path_factory.mktemp("scratch"), FakeS3())
 
 
 class Context:

@@ -10,7 +10,10 @@ import hashlib
 import importlib.metadata
 import io
 import math
+import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -23,12 +26,15 @@ GOLDEN_LEVELS = (80, 128, 170)
 
 
 def cached_model(folder: pathlib.Path, slope: float = 12.0, side: int = SIDE) -> bytes:
-    """The .tflite; converted once (TensorFlow takes seconds to import) and then read from `folder`."""
+    """The .tflite; converted once, in a process of its own (TensorFlow takes 700 MB), and then read from `folder`."""
     recipe = pathlib.Path(__file__).read_bytes() + importlib.metadata.version("tensorflow").encode()
     file = folder / f"tiny-{hashlib.sha256(recipe).hexdigest()[:16]}-{slope}-{side}.tflite"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(convert(slope, side))
+        words = [sys.executable, __file__, str(file), str(slope), str(side)]
+        done = subprocess.run(words, cwd=pathlib.Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."},
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
     return file.read_bytes()
 
 
@@ -111,3 +117,7 @@ def grey_film(level: int, width: int = 300, height: int = 260, kind: str = "JPEG
 
 def expected_probability(level: float, slope: float = 12.0) -> float:
     return 1 / (1 + math.exp(-slope * (level / 255 - 0.5)))
+
+
+if __name__ == "__main__":
+    pathlib.Path(sys.argv[1]).write_bytes(convert(float(sys.argv[2]), int(sys.argv[3])))

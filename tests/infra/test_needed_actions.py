@@ -10,10 +10,8 @@ import ast
 import contextlib
 import hashlib
 import importlib
-import importlib.util
 import io
 import json
-import sys
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -35,6 +33,7 @@ from infra import operate
 from infra.config import Config
 from infra.errors import Fault
 from infra.settings import airflow_settings
+from tests.inference_lambda import tiny_model
 
 pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,17 +214,7 @@ def made_buckets(stacks):
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    path = ROOT / "tests/inference_lambda/tiny_model.py"
-    spec = importlib.util.spec_from_file_location("tiny_model_for_infra", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tiny_model_for_infra"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def of_the_function(stacks, tiny, tmp_path_factory, request):
+def of_the_function(stacks, tmp_path_factory, request):
     """What the function needs for uploads that are new, known, overwritten and gone, and while no model serves."""
     from cxr.bundle import sha256_of
     from inference_lambda.config import Config as FunctionConfig
@@ -236,7 +225,7 @@ def of_the_function(stacks, tiny, tmp_path_factory, request):
     uploads, results, models = names["UploadsBucket"], names["ResultsBucket"], names["ModelsBucket"]
     with mock_aws():
         s3 = made_buckets(stacks)
-        files = tiny.bundle_files(Path(request.config.cache.mkdir("tiny_model")), 12.0, "job")
+        files = tiny_model.bundle_files(Path(request.config.cache.mkdir("tiny_model")), 12.0, "job")
         versions = {
             f: s3.put_object(Bucket=models, Key=f"models/job/{f}", Body=d)["VersionId"] for f, d in files.items()
         }
@@ -261,8 +250,8 @@ def of_the_function(stacks, tiny, tmp_path_factory, request):
             return Function(config, Store(boto3.client("s3", region_name=REGION)))
 
         with recording(Recorder("FunctionRole")) as recorder:
-            serving, film = function(), tiny.grey_film(120)
-            for body in (film, film, tiny.grey_film(90), b"no film"):
+            serving, film = function(), tiny_model.grey_film(120)
+            for body in (film, film, tiny_model.grey_film(90), b"no film"):
                 s3.put_object(Bucket=uploads, Key="a.jpeg", Body=body)
                 serving.handle({"objects": [{"bucket": uploads, "key": "a.jpeg"}]}, context)
             serving.handle({"objects": [{"bucket": uploads, "key": "gone.jpeg"}]}, context)

@@ -1,7 +1,7 @@
 """Mutates sound JPEG, PNG and DICOM films and asks for a verdict: never a crash, a fifth status
 or more than 512 MB.
 
-    python tests/poison/fuzz.py --seconds 600 [--seed N]
+    python -m tests.poison.fuzz --seconds 600 [--seed N]
 
 A child process does the reading, so that a crash of a decoder is seen; the last input is kept in build/fuzz/. Prints
 one line of JSON and exits 1 if a rule was broken.
@@ -20,22 +20,19 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(HERE)]
+import numpy as np
 
-import numpy as np  # noqa: E402
-from mutations import mutated  # noqa: E402
-from poison_corpus import corpus  # noqa: E402
-from poison_dicom import compressed, header, saved  # noqa: E402
-from poison_raster import deep_png, encoded  # noqa: E402
+from cxr.engine import Output
+from cxr.labels import STATUSES
+from cxr.overlay import overlay, png
+from cxr.verdict import Limits
+from inference_lambda.assessment import assess
+from tests.poison.mutations import mutated
+from tests.poison.poison_corpus import corpus
+from tests.poison.poison_dicom import compressed, header, saved
+from tests.poison.poison_raster import deep_png, encoded
 
-from cxr.engine import Output  # noqa: E402
-from cxr.labels import STATUSES  # noqa: E402
-from cxr.overlay import overlay, png  # noqa: E402
-from cxr.verdict import Limits  # noqa: E402
-from inference_lambda.assessment import assess  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "fuzz"
 LIMIT_MB = 512
 SLOW_SECONDS = 10.0

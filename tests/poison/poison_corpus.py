@@ -1,25 +1,21 @@
 """The poison corpus: generated files, each with the answer that it must get.
 
-python tests/poison/poison_corpus.py --write DIR     writes the files
-python tests/poison/poison_corpus.py --docs          renders the tables of docs/results.md
+python -m tests.poison.poison_corpus --write DIR     writes the files
+python -m tests.poison.poison_corpus --docs          renders the tables of docs/results.md
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxr.reasons import JUDGED, UNREADABLE
+from tests.poison.poison_dicom import dicoms
+from tests.poison.poison_raster import JUDGED as AS_THE_PLAIN_FILM
+from tests.poison.poison_raster import disguised, jpegs, pngs, shapes
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-
-from poison_dicom import dicoms  # noqa: E402
-from poison_raster import JUDGED as AS_THE_PLAIN_FILM  # noqa: E402
-from poison_raster import disguised, jpegs, pngs, shapes  # noqa: E402
-
-from cxr.reasons import JUDGED, UNREADABLE  # noqa: E402
-
 DOCS = ROOT / "docs" / "results.md"
 GROUPS = {"JPEG": jpegs, "PNG": pngs, "Size and contrast": shapes, "Disguised": disguised, "DICOM": dicoms}
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 import pydicom
 from PIL import Image
-from poison_raster import HEIGHT, JUDGED, WIDTH, Case, encoded, film
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
@@ -28,6 +27,8 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+
+from tests.poison.poison_raster import HEIGHT, JUDGED, WIDTH, Case, encoded, film
 
 PATIENT = "DOE^JANE"
 PATIENT_ID = "MRN-4711-0815"

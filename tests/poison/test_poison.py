@@ -91,7 +91,7 @@ def test_every_field_of_the_result_is_explained(poison):
 
 def test_the_tables_in_the_docs_are_current(poison):
     text = poison.docs.read_text()
-    assert text == poison.rendered(text, poison.files), "run: python tests/poison/poison_corpus.py --docs"
+    assert text == poison.rendered(text, poison.files), "run: python -m tests.poison.poison_corpus --docs"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_arbitrary_bytes_are_unreadable(data, magic):
 
 @pytest.mark.heavy
 def test_the_largest_films_and_a_short_fuzz_stay_below_512_mb(poison):
-    command = [sys.executable, str(poison.fuzz), "--seconds", "5", "--seed", "7", "--big"]
+    command = [sys.executable, "-m", "tests.poison.fuzz", "--seconds", "5", "--seed", "7", "--big"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     said = json.loads(done.stdout)
     assert done.returncode == 0 and said["broken"] == []

@@ -24,7 +24,7 @@ from cxr.verdict import Limits, judge
 from training_job import export, provenance, scores
 
 if TYPE_CHECKING:
-    from conftest import Trained
+    from tests.training_job.conftest import Trained
 
 pytestmark = pytest.mark.heavy
 
