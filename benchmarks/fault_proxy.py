@@ -1,112 +1,86 @@
 """A proxy on loopback between the function and S3 that answers 503 to a share of the calls.
 
-The function cannot know whether a call that failed took effect. Half of the failures are answered before the
-call is passed on, half after S3 has done it. Each one is written down, with its time, for the audit.
+The function cannot know whether a call that failed took effect. Half of the failures are answered before the call is
+passed on, half after S3 has done it. Each one is written down, with its time, for the audit.
 Run as `python -m benchmarks.fault_proxy UPSTREAM_PORT SHARE SEED LOG`; prints its own port.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import sys
 import time
-from collections.abc import Mapping
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TextIO
 
 HOST = "127.0.0.1"
-BUSY_BODY = (
+BUSY = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code>'
     b"<Message>Please reduce your request rate.</Message></Error>"
 )
+OF_THE_CONNECTION = {"connection", "expect", "transfer-encoding"}
+"""Headers that are not passed on."""
 
 
-class Proxy:
-    """Passes requests on, one per connection."""
+class Proxy(ThreadingHTTPServer):
+    """Passes calls on to the port `upstream`; `share` of them fail, and are written to `log`."""
 
-    def __init__(self, upstream: int, share: float, seed: int, log: TextIO) -> None:
-        self._upstream, self._share, self._random, self._log = upstream, share, random.Random(seed), log
+    def __init__(self, upstream: int, share: float, seed: int, log: Path) -> None:
+        super().__init__((HOST, 0), Call)
+        self.upstream, self.share, self.random, self.log = upstream, share, random.Random(seed), log
+        log.touch()
 
-    async def serve(self) -> asyncio.Server:
-        return await asyncio.start_server(self._client, HOST, 0, limit=1 << 20)
-
-    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._exchange(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        fields = headers(head)
-        if fields.get("expect", "").lower() == "100-continue":
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            await writer.drain()
-            head = without(head, "expect")
-        body = await reader.readexactly(int(fields.get("content-length", 0)))
-        fails = self._random.random() < self._share
-        before = fails and self._random.random() < 0.5
-        answer = b"" if before else await self._pass_on(head, body)
-        if fails:
-            self._write_down(head, "before" if before else "after")
-            answer = busy(with_body=not head.startswith(b"HEAD "))
-        writer.write(answer)
-        await writer.drain()
-
-    async def _pass_on(self, head: bytes, body: bytes) -> bytes:
-        """moto's answer; it closes the connection after each one."""
-        reader, writer = await asyncio.open_connection(HOST, self._upstream)
-        try:
-            writer.write(head + body)
-            await writer.drain()
-            return await reader.read(-1)
-        finally:
-            writer.close()
-
-    def _write_down(self, head: bytes, moment: str) -> None:
-        method = head.split(b" ", 1)[0].decode()
-        self._log.write(json.dumps({"at": time.time(), "method": method, "effect": moment}) + "\n")
-        self._log.flush()
+    def fate(self) -> str | None:
+        """When the next call fails: before or after it took effect, or never."""
+        if self.random.random() >= self.share:
+            return None
+        return "before" if self.random.random() < 0.5 else "after"
 
 
-def headers(head: bytes) -> Mapping[str, str]:
-    """Fields of an HTTP head, names in lower case. Raises ConnectionError for a chunked body, which S3 clients with
-    plain bytes do not send.
-    """
-    fields = {}
-    for line in head.decode("latin-1").split("\r\n")[1:]:
-        name, colon, value = line.partition(":")
-        if colon:
-            fields[name.strip().lower()] = value.strip()
-    if "chunked" in fields.get("transfer-encoding", ""):
-        raise ConnectionError("chunked bodies are not passed on")
-    return fields
+class Call(BaseHTTPRequestHandler):
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
+    server: Proxy
 
+    def pass_on(self) -> None:
+        body, fate = self.rfile.read(int(self.headers.get("Content-Length", 0))), self.server.fate()
+        status, headers, content = self.upstream(body) if fate != "before" else (503, {}, b"")
+        if fate:
+            moment = {"at": time.time(), "method": self.command, "effect": fate}
+            with self.server.log.open("a") as log:
+                log.write(json.dumps(moment) + "\n")
+            status, headers, content = 503, {"Content-Type": "application/xml"}, BUSY
+        has_content = self.command != "HEAD"
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in OF_THE_CONNECTION and not (has_content and name.lower() == "content-length"):
+                self.send_header(name, value)
+        if has_content:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content if has_content else b"")
 
-def without(head: bytes, name: str) -> bytes:
-    """The head without one field."""
-    lines = head.split(b"\r\n")
-    return b"\r\n".join(line for line in lines if not line.lower().startswith(name.encode() + b":"))
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on
 
+    def upstream(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """S3's status, headers and content."""
+        connection = HTTPConnection(HOST, self.server.upstream)
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() not in OF_THE_CONNECTION:
+                connection.putheader(name, value)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, dict(answer.getheaders()), content
 
-def busy(with_body: bool) -> bytes:
-    """The answer of an S3 that is busy."""
-    fields = f"Content-Type: application/xml\r\nContent-Length: {len(BUSY_BODY)}\r\nConnection: close\r\n\r\n"
-    return b"HTTP/1.1 503 Slow Down\r\n" + fields.encode() + (BUSY_BODY if with_body else b"")
-
-
-async def run(upstream: int, share: float, seed: int, log: Path) -> None:
-    """Serve until the process is ended."""
-    with log.open("a") as stream:
-        server = await Proxy(upstream, share, seed, stream).serve()
-        print(server.sockets[0].getsockname()[1], flush=True)
-        async with server:
-            await server.serve_forever()
+    def log_message(self, *_: object) -> None:
+        """Nothing: what fails stands in the log."""
 
 
 if __name__ == "__main__":
-    asyncio.run(run(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])))
+    proxy = Proxy(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    print(proxy.server_port, flush=True)
+    proxy.serve_forever()

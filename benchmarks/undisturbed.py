@@ -19,7 +19,7 @@ from local_aws.services.event_source import Delivery
 
 ALONE = 60
 """Uploads one at a time."""
-CALIBRATION = {"load": 150, "alone": 10}
+CALIBRATION = {"load": 300, "alone": 10}
 """Uploads before the run, and as many after it."""
 COLD_BATCHES = 2
 """For each process: the batches of a calibration that its cold start may have slowed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from botocore.exceptions import ClientError
 from PIL import Image
 
 from benchmarks.audit import Audit, Result, Version, audit, goes_back, keys_of
-from benchmarks.fault_proxy import headers, without
 from benchmarks.faults import FaultProxy, Journal, explain
 from benchmarks.load import File, Files, Put, with_comment
 from local_aws.server import LocalAWS
@@ -161,8 +161,12 @@ def proxied(local_aws: LocalAWS, tmp_path: Path) -> Iterator[Proxied]:
 def test_a_proxy_without_faults_changes_nothing(proxied: Proxied) -> None:
     s3, _ = proxied("calm", 0.0)
     s3.put_object(Bucket="calm", Key="ä b", Body=b"x" * 300_000, Metadata={"serial": "1"})
-    assert s3.head_object(Bucket="calm", Key="ä b")["Metadata"] == {"serial": "1"}
+    head = s3.head_object(Bucket="calm", Key="ä b")
+    assert (head["Metadata"], head["ContentLength"]) == ({"serial": "1"}, 300_000)
     assert s3.get_object(Bucket="calm", Key="ä b")["Body"].read() == b"x" * 300_000
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: s3.put_object(Bucket="calm", Key=f"n/{n}", Body=b"%d" % n), range(40)))
+    assert s3.get_object(Bucket="calm", Key="n/39")["Body"].read() == b"39"
     with pytest.raises(ClientError, match="404"):
         s3.head_object(Bucket="calm", Key="nothing")
 
@@ -176,11 +180,3 @@ def test_half_of_the_failed_calls_took_effect_and_all_are_written_down(proxied: 
     listed = local_aws.client("s3").list_objects_v2(Bucket="busy").get("Contents", [])
     assert len(effects) == 12 and set(effects) == {"before", "after"}
     assert [entry["Key"] for entry in listed] == [f"{n:02d}" for n, effect in enumerate(effects) if effect == "after"]
-
-
-def test_heads_are_read_and_cut_without_touching_the_rest() -> None:
-    head = b"PUT /x HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
-    assert headers(head) == {"expect": "100-continue", "content-length": "3"}
-    assert without(head, "expect") == b"PUT /x HTTP/1.1\r\nContent-Length: 3\r\n\r\n"
-    with pytest.raises(ConnectionError):
-        headers(b"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
