@@ -76,7 +76,7 @@ def test_a_batching_window_gathers_messages_into_one_call(
     local_aws, queue, make_function, tmp_path: Path, eventually
 ) -> None:
     url, _ = queue(visibility=60)
-    connect(local_aws, url, make_function(), MaximumBatchingWindowInSeconds=5, ScalingConfig={"MaximumConcurrency": 2})
+    connect(local_aws, url, make_function(), MaximumBatchingWindowInSeconds=3, ScalingConfig={"MaximumConcurrency": 2})
     send(local_aws, url, *(f"film {n}" for n in range(5)))
     assert eventually(lambda: waiting(local_aws, url) == 0)
     calls = (tmp_path / "seen.jsonl").read_text().splitlines()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +74,24 @@ def ended(local_aws: LocalAWS, eventually: Callable[..., Any]) -> Callable[[str]
     return wait
 
 
+@pytest.fixture
+def first_line(local_aws: LocalAWS, eventually: Callable[..., Any]) -> Callable[[str], None]:
+    """Waits until the log of a job has a line."""
+    client = local_aws.client("logs")
+
+    def printed(name: str) -> Any:
+        try:
+            streams = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamNamePrefix": f"{name}/"}
+            return client.filter_log_events(**streams)["events"]
+        except client.exceptions.ResourceNotFoundException:
+            return []
+
+    def wait(name: str) -> None:
+        assert eventually(lambda: printed(name))
+
+    return wait
+
+
 def log_of(aws: LocalAWS, job: str) -> list[str]:
     logs, group = aws.client("logs"), "/aws/sagemaker/TrainingJobs"
     streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")["logStreams"]
@@ -124,24 +141,20 @@ def test_a_failure_carries_the_reason_that_the_command_wrote(train, ended) -> No
     assert "ModelArtifacts" not in job
 
 
-def test_output_is_in_the_log_while_the_job_runs(local_aws, train, ended, eventually) -> None:
-    name = train(hyperparameters={"epochs": 2, "seconds": 2})
-    group = "/aws/sagemaker/TrainingJobs"
-
-    def first_line() -> Any:
-        found = local_aws.client("logs").filter_log_events(logGroupName=group, logStreamNamePrefix=f"{name}/")
-        return found["events"]
-
-    assert eventually(first_line)
-    status = local_aws.client("sagemaker").describe_training_job(TrainingJobName=name)
+def test_output_is_in_the_log_while_the_job_runs(local_aws, train, ended, first_line) -> None:
+    name = train(hyperparameters={"seconds": 60})
+    first_line(name)
+    client = local_aws.client("sagemaker")
+    status = client.describe_training_job(TrainingJobName=name)
     assert (status["TrainingJobStatus"], status["SecondaryStatus"]) == ("InProgress", "Training")
+    client.stop_training_job(TrainingJobName=name)
     ended(name)
 
 
-def test_a_stopped_job_gets_sigterm_and_keeps_what_it_saved(local_aws, train, ended, eventually) -> None:
+def test_a_stopped_job_gets_sigterm_and_keeps_what_it_saved(local_aws, train, ended, first_line) -> None:
     name = train(hyperparameters={"seconds": 60})
-    assert eventually(lambda: name in local_aws.processes())
-    time.sleep(1.0)
+    first_line(name)
+    assert name in local_aws.processes()
     local_aws.client("sagemaker").stop_training_job(TrainingJobName=name)
     job = ended(name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
@@ -150,7 +163,7 @@ def test_a_stopped_job_gets_sigterm_and_keeps_what_it_saved(local_aws, train, en
 
 
 def test_a_job_that_runs_too_long_is_stopped(train, ended) -> None:
-    job = ended(train(limit=2, hyperparameters={"seconds": 60}))
+    job = ended(train(limit=1, hyperparameters={"seconds": 60}))
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
 
 
