@@ -75,21 +75,9 @@ def ended(local_aws: LocalAWS, eventually: Callable[..., Any]) -> Callable[[str]
 
 
 @pytest.fixture
-def first_line(local_aws: LocalAWS, eventually: Callable[..., Any]) -> Callable[[str], None]:
+def first_line(local_aws: LocalAWS, eventually: Callable[..., Any]) -> Callable[[str], Any]:
     """Waits until the log of a job has a line."""
-    client = local_aws.client("logs")
-
-    def printed(name: str) -> Any:
-        try:
-            streams = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamNamePrefix": f"{name}/"}
-            return client.filter_log_events(**streams)["events"]
-        except client.exceptions.ResourceNotFoundException:
-            return []
-
-    def wait(name: str) -> None:
-        assert eventually(lambda: printed(name))
-
-    return wait
+    return lambda name: eventually(lambda: name in local_aws.processes() and log_of(local_aws, name))
 
 
 def log_of(aws: LocalAWS, job: str) -> list[str]:
@@ -143,7 +131,7 @@ def test_a_failure_carries_the_reason_that_the_command_wrote(train, ended) -> No
 
 def test_output_is_in_the_log_while_the_job_runs(local_aws, train, ended, first_line) -> None:
     name = train(hyperparameters={"seconds": 60})
-    first_line(name)
+    assert first_line(name)
     client = local_aws.client("sagemaker")
     status = client.describe_training_job(TrainingJobName=name)
     assert (status["TrainingJobStatus"], status["SecondaryStatus"]) == ("InProgress", "Training")
@@ -153,8 +141,7 @@ def test_output_is_in_the_log_while_the_job_runs(local_aws, train, ended, first_
 
 def test_a_stopped_job_gets_sigterm_and_keeps_what_it_saved(local_aws, train, ended, first_line) -> None:
     name = train(hyperparameters={"seconds": 60})
-    first_line(name)
-    assert name in local_aws.processes()
+    assert first_line(name)
     local_aws.client("sagemaker").stop_training_job(TrainingJobName=name)
     job = ended(name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
