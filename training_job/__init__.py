@@ -1,4 +1,4 @@
 """What runs in the SageMaker container: reads /opt/ml, writes a model bundle that serves itself.
 
-Rule: whatever is promoted was measured on the very file that will serve it.
+Whatever is promoted was measured on the very file that will serve it.
 """

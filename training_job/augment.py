@@ -1,6 +1,6 @@
 """Random copies of films for training, the same for the same seed on every machine.
 
-Rule: augmentation happens once, before the features are computed, on the very uint8 pixels that the reader gives; a
+Augmentation happens once, before the features are computed, on the very uint8 pixels that the reader gives; a
 held-out film is never augmented.
 """
 

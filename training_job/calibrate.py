@@ -1,7 +1,5 @@
-"""From raw outputs on held-out films to the numbers that a verdict needs. Pure numpy: nothing here sees a network.
-
-Rule: temperature and threshold come from the tune films, conformal quantiles and the distance limit from the calibrate
-films, mean and covariance from the train films; no film serves two of these, and none is a test film.
+"""The numbers that a verdict needs, each from the outputs on some films. Pure functions of arrays: nothing here sees a
+network; which films serve which number is said in limits.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What survives an interruption: the state after the last whole epoch, in one file.
 
-Rule: a checkpoint appears whole or not at all, and is taken up only by a job with the same data, weights,
+A checkpoint appears whole or not at all, and is taken up only by a job with the same data, weights,
 hyperparameters and code; then the resumed job ends where the uninterrupted one would have. What was refused at the end
 is not computed again only to be refused again.
 """

@@ -1,6 +1,6 @@
 """What a person sees while the job runs: progress bars on a terminal, plain lines in a log.
 
-Rule: a log has one line per epoch and per stage, never a redrawn one.
+A log has one line per epoch and per stage, never a redrawn one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The folders and files through which SageMaker and the job talk: /opt/ml, or SAGEMAKER_BASE_DIR.
 
-Rule: whatever ends the job leaves a sentence in output/failure that names the cause and the remedy.
+Whatever ends the job leaves a sentence in output/failure that names the cause and the remedy.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The films of a dataset in Kaggle's layout, read once into a compact cache, cut by patient.
 
-Rule: a job trains on every film that it reports, or not at all: an unreadable film is an error that names the file.
+A job trains on every film that it reports, or not at all: an unreadable film is an error that names the file.
 """
 
 from __future__ import annotations

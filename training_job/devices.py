@@ -1,6 +1,6 @@
 """Which hardware the job runs on and what follows from it.
 
-Rule: a job that was promised a GPU and sees none fails before it reads a film; nobody pays for a GPU and trains on CPU.
+A job that was promised a GPU and sees none fails before it reads a film; nobody pays for a GPU and trains on CPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Keras model -> .tflite bytes, with the checks that a silent failure would otherwise slip through.
 
-Rule: a converted file is accepted only if it has the size of its weights and (see serving.py) answers as Keras does.
+A converted file is accepted only if it has the size of its weights and (see serving.py) answers as Keras does.
 One converter route (`from_concrete_functions` with a model) writes a 30 KB file of NaN without a word.
 """
 

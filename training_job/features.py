@@ -1,6 +1,6 @@
 """Frozen features, computed once per film and copy, kept on disk.
 
-Rule: the frozen part of the network never sees a film twice. A pass that was cut short goes on where it stopped, and a
+The frozen part of the network never sees a film twice. A pass that was cut short goes on where it stopped, and a
 cache is used only for the very weights, preprocessing, engine and pixels that it was computed from.
 """
 

@@ -1,6 +1,6 @@
 """Files that appear whole or not at all.
 
-Rule: an error of the disk names the file that was being written; the operating system names it only when it opens one.
+An error of the disk names the file that was being written; the operating system names it only when it opens one.
 """
 
 from __future__ import annotations

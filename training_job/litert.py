@@ -1,6 +1,6 @@
 """Running a .tflite of ours that is not the served one: the feature trunk and the head that is measured on it.
 
-Rule: features are computed by the same converter, kernels and weights as the served file, so a head is trained on the
+Features are computed by the same converter, kernels and weights as the served file, so a head is trained on the
 very numbers that it will be served with. (The served file itself is run by cxr.engine.)
 """
 

@@ -1,6 +1,6 @@
-"""How much memory the job needed, for choosing an instance.
+"""How much memory a process needed, for choosing an instance.
 
-Rule: the kernel's own count of this process; getrusage() would report the parent's where that was larger.
+It is the kernel's own count; getrusage() would report the parent's where that was larger.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The report's figures as inline SVG: curves from the per-film numbers, no styling that hides them.
 
-Rule: a curve shows what the table says, on the same films, with the operating point marked.
+A curve shows what the table says, on the same films, with the operating point marked.
 """
 
 from __future__ import annotations

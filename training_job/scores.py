@@ -1,6 +1,6 @@
 """Figures with their 95 % intervals, from labels, probabilities and statuses alone.
 
-Rule: every published figure can be recomputed from the per-film predictions by this module; shares get Wilson's
+Every published figure can be recomputed from the per-film predictions by this module; shares get Wilson's
 interval, everything else a bootstrap over patients: percentile, or basic where resampling adds bias (BIASED).
 """
 

@@ -1,6 +1,6 @@
 """SIGTERM (spot interruption, StopTrainingJob) turned into an orderly end.
 
-Rule: the handler only sets a flag; the work looks at it between batches, so no file is ever cut in the middle.
+The handler only sets a flag; the work looks at it between batches, so no file is ever cut in the middle.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +58,7 @@ def test_the_conformal_sets_cover_fresh_films_of_the_class() -> None:
     for _ in range(600):
         scores = rng.beta(2, 5, 140)
         quantile = calibrate.conformal_quantile(1 - scores[:40], 0.1)
+        assert quantile is not None
         covered.append((scores[40:] <= quantile).mean())
     assert 0.895 <= np.mean(covered) <= 0.92
 
@@ -111,7 +114,7 @@ def test_the_fewest_patients_for_alpha_are_those_of_a_finite_quantile(alpha: flo
     assert calibrate.conformal_quantile(np.full(needed - 1, 0.5), alpha) is None
 
 
-def calibrated(**changes: dict[str, np.ndarray]) -> limits.Calibration:
+def calibrated(**changes: dict[str, Any]) -> limits.Calibration:
     """limits.calibrated of three buckets of 60 films of 40 patients; `logits` and `embeddings` may be changed."""
     rng = np.random.default_rng(4)
     names = ("tune", "calibrate", "train")
@@ -136,10 +139,10 @@ def calibrated(**changes: dict[str, np.ndarray]) -> limits.Calibration:
     return limits.calibrated(raw, dataset, Hyperparameters(alpha=0.1))
 
 
-def moved(**changes: dict[str, np.ndarray]) -> set[str]:
+def moved(**changes: dict[str, Any]) -> set[str]:
     """Which of the numbers of a calibration other outputs on one bucket move."""
     before, after = calibrated(), calibrated(**changes)
-    numbers = {
+    numbers: dict[str, Callable[[limits.Calibration], Any]] = {
         "temperature": lambda one: one.temperature,
         "threshold": lambda one: one.limits.threshold,
         "quantiles": lambda one: (one.limits.quantile_normal, one.limits.quantile_pneumonia),

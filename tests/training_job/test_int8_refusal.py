@@ -45,7 +45,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setitem(job.LEARNERS, "gap", learn)
     monkeypatch.setattr(serving.Exporter, "choose", choose)
 
-    def run(films: int, **settings: str) -> tuple[list[str], Any]:
+    def run(films: int, **settings: Any) -> tuple[list[str], Any]:
         chosen = Hyperparameters(**settings)
         context, devices = Context(Container(tmp_path), chosen), Devices(0, chosen.feature_engine, False)
         _, rejected = job._learn_and_export(context, Tune(films), None, devices)  # type: ignore[arg-type]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -43,6 +45,12 @@ def net(request: pytest.FixtureRequest) -> network.Network:
 def served(net: network.Network) -> keras.Model:
     rng = np.random.default_rng(1)
     return served_graph(net, 1.7, rng.normal(size=512), rng.normal(size=(512, 512)) / 20)
+
+
+@pytest.fixture(scope="module")
+def exported(served: keras.Model) -> Callable[[str], bytes]:
+    """The served graph as a file of a precision, converted once."""
+    return cache(lambda precision: export.to_tflite(served, precision))
 
 
 def gradient_at(net: network.Network, point: str, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,10 +96,12 @@ def test_the_logit_of_flatten_is_that_of_its_softmax(net: network.Network) -> No
 
 
 @pytest.mark.parametrize("precision", export.PRECISIONS)
-def test_every_precision_answers_as_keras_does(net: network.Network, served: keras.Model, precision: str) -> None:
+def test_every_precision_answers_as_keras_does(
+    served: keras.Model, exported: Callable[[str], bytes], precision: str
+) -> None:
     batch = films()
     expected = served.predict(batch, verbose=0)
-    signature = Signature(export.to_tflite(served, precision), threads=1)
+    signature = Signature(exported(precision), threads=1)
     tolerance = {"float32": 1e-4, "float16": 5e-3, "int8": 0.15}[precision]
     for row, film in enumerate(batch):
         got = signature(film)
@@ -132,11 +142,10 @@ def test_a_spread_far_below_the_mean_keeps_its_distances(net: network.Network, p
     assert got.item() == pytest.approx(expected, rel=5e-3)
 
 
-def test_int8_leaves_the_whitening_matrix_alone(served: keras.Model) -> None:
+def test_int8_leaves_the_whitening_matrix_alone(served: keras.Model, exported: Callable[[str], bytes]) -> None:
     """Rounded to int8 along its faint directions the distance would be noise."""
-    content = export.to_tflite(served, "int8")
     whitening = served.get_layer("whiten").get_weights()[0].astype(np.float32)
-    assert whitening.tobytes() in content
+    assert whitening.tobytes() in exported("int8")
 
 
 def test_a_file_without_its_weights_is_refused(monkeypatch: pytest.MonkeyPatch, served: keras.Model) -> None:

@@ -18,7 +18,7 @@ def told() -> dict[str, Any]:
     """facts and metrics of four films of each class, one normal one in the set {PNEUMONIA}."""
     labels = np.repeat([0, 1], 4)
     probabilities = np.array([0.1, 0.2, 0.3, 0.9, 0.7, 0.8, 0.9, 0.95])
-    quantiles = {"NORMAL": 0.5, "PNEUMONIA": 0.5}
+    quantiles: dict[str, float | None] = {"NORMAL": 0.5, "PNEUMONIA": 0.5}
     table = scores.evaluate(labels, probabilities, ["ok"] * 8, list("abcdefgh"), 0.5, quantiles)
     parity = {"n": 8, "keras_tflite_max_abs": 0.0, "auroc_drop": 0.0, "label_flips": 0.0, "status_flips": 0.0}
     counts = dict.fromkeys(CLASSES, 4)

@@ -51,7 +51,7 @@ def test_one_film_of_few_refuses_no_float16_and_nothing_refuses_float32() -> Non
 def dataset() -> Dataset:
     """Four films a bucket, both classes in each."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 255, (12, 14, 14))
+    coarse = rng.integers(0, 255, (12, 4, 4))
     films = Films(
         [f"{row}.png" for row in range(12)],
         np.kron(coarse, np.ones((1, 16, 16))).astype(np.uint8),
@@ -68,7 +68,7 @@ def dataset() -> Dataset:
 def learned(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Learned:
     """A network of random weights on int8 features of the films."""
     folder = tmp_path_factory.mktemp("int8")
-    net = network.build(GAP, None, 16, seed=1)
+    net = network.build(GAP, None, 16, seed=1, side=64)
     found = features.compute(feature_trunk(net, ("embedding",), "int8"), dataset.train.pixels, folder, "films", Stop())
     net.standardize(found["embedding"][:])
     return Learned(net, "embedding", found["embedding"], "int8", {}, Checkpoints(folder, "f"))
