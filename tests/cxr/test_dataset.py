@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import importlib
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cxr.dataset import PREFIX_OR_NONE, WRAPPING, is_junk, judge, some, suffix_of
+from infra.dataset import DatasetError, open_dataset
+from training_job.dataset import BadDataset, listing
 
 FILMS = [
     "train/NORMAL/IM-0115-0001.jpeg",
@@ -82,42 +87,60 @@ def test_a_number_after_a_dot_is_no_suffix() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "kind"), [*((p, "film") for p in FILMS), *((p, "beside") for p in BESIDE)])
-def test_the_upload_and_the_training_job_judge_a_file_alike(tmp_path: Path, path: str, kind: str) -> None:
-    from infra.dataset import open_dataset
-    from training_job.dataset import listing
+WHOLE = [f"{split}/{label}/film.png" for split in ("train", "test") for label in ("NORMAL", "PNEUMONIA")]
 
-    whole = {
-        f"{split}/{label}/film{n}.png" for split in ("train", "test") for label in ("NORMAL", "PNEUMONIA") for n in "12"
-    }
-    for file in (*whole, path):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        if not file.endswith("/"):
-            (tmp_path / file).write_bytes(b"a film")
-    expected = whole | ({path} if kind == "film" else set())
-    with open_dataset(tmp_path) as found:
+
+@pytest.fixture
+def with_one_more(tmp_path: Path) -> Callable[[str], Path]:
+    """Make a folder of a whole dataset and another file."""
+
+    def make(path: str) -> Path:
+        for file in (*WHOLE, path):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            if not file.endswith("/"):
+                (tmp_path / file).write_bytes(b"a film")
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def dag(repo: Path) -> Any:
+    """The DAGs' module of datasets, with dags/ on the path as Airflow has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(repo / "dags")
+        return importlib.import_module("cxr_pipeline.dataset")
+
+
+def as_listed(*paths: str) -> list[dict[str, Any]]:
+    """What S3 would say of these."""
+    return [{"Key": f"datasets/x/{path}", "Size": 0 if path.endswith("/") else 6, "ETag": path} for path in paths]
+
+
+@pytest.mark.parametrize(("path", "kind"), [*((p, "film") for p in FILMS), *((p, "beside") for p in BESIDE)])
+def test_upload_dag_and_job_judge_a_file_alike(
+    with_one_more: Callable[[str], Path], dag: Any, path: str, kind: str
+) -> None:
+    root = with_one_more(path)
+    expected = {*WHOLE, path} if kind == "film" else {*WHOLE}
+    with open_dataset(root) as found:
         assert {film.path for film in found.films} == expected
-    assert {file for films in listing(tmp_path).values() for file, _ in films} == expected
+    assert {file for films in listing(root).values() for file, _ in films} == expected
+    listed, without = (dag.read_listing("datasets/x/", as_listed(*paths)) for paths in ([*WHOLE, path], WHOLE))
+    assert sum(n for labels in listed.counts.values() for n in labels.values()) == len(expected)
+    assert listed.strays == {} and (listed.digest != without.digest) == (kind == "film" or path == "patients.csv")
 
 
 @pytest.mark.parametrize("path", [path for path in STRAYS if not path.startswith(WRAPPING)])
-def test_the_upload_and_the_training_job_refuse_a_stray_alike(tmp_path: Path, path: str) -> None:
+def test_upload_dag_and_job_refuse_a_stray_alike(with_one_more: Callable[[str], Path], dag: Any, path: str) -> None:
     """But for Kaggle's wrapping folder, into which the upload looks."""
-    from infra.dataset import open_dataset
-    from infra.source import DatasetError
-    from training_job.dataset import BadDataset, listing
-
-    for split in ("train", "test"):
-        for label in ("NORMAL", "PNEUMONIA"):
-            (tmp_path / split / label).mkdir(parents=True)
-            (tmp_path / split / label / "film.png").write_bytes(b"a film")
-    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / path).write_bytes(b"x")
-    refused = re.escape(f"{path} {judge(path).why}")
-    with pytest.raises(DatasetError, match=refused), open_dataset(tmp_path):
-        pass
-    with pytest.raises(BadDataset, match=re.escape(f"{path} {judge(path).why}")):
-        listing(tmp_path)
+    root, why = with_one_more(path), judge(path).why
+    with pytest.raises(DatasetError, match=re.escape(f"{path} {why}")):
+        open_dataset(root)
+    with pytest.raises(BadDataset, match=re.escape(f"{path} {why}")):
+        listing(root)
+    with pytest.raises(dag.DatasetRefused, match=re.escape(why)):
+        dag.check(dag.read_listing("datasets/x/", as_listed(*WHOLE, path)), 1)
 
 
 def test_junk_is_known_at_any_depth() -> None:
