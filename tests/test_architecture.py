@@ -31,6 +31,7 @@ LOWER = {
     "patients",
     "hyperparameters",
     "metric_definitions",
+    "noninferiority",
     "grid",
 }
 

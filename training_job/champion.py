@@ -1,7 +1,4 @@
-"""The model in service against the new one, on the same test films.
-
-The comparison is paired and by patient; the challenger must be shown to be not worse, not merely look better.
-"""
+"""The model in service on the same test films as the new one, and what the two differ by."""
 
 from __future__ import annotations
 
@@ -9,20 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cxr.bundle import Bundle, read_bundle
 from cxr.engine import Engine
+from cxr.noninferiority import Outputs, noninferiority
 from cxr.verdict import Limits
-from training_job import scores
 from training_job.dataset import Films
 from training_job.litert import cores
 from training_job.scoring import Scored, score_films, table
 from training_job.stop import Stop
-
-RESAMPLES = 2000
-# One-sided 95 %: the lower bound that the promotion gate holds against its margins.
-LOWER_PERCENTILE = 5.0
 
 
 @dataclass(frozen=True)
@@ -44,37 +35,15 @@ def open_champion(folder: Path) -> Champion:
 def compare(champion: Champion, films: Films, challenger: Scored, threshold: float, stop: Stop) -> dict[str, Any]:
     """The champion's figures on these films and the bounds of challenger minus champion. Raises Stopped."""
     judged = score_films(champion.engine, films, champion.limits, "test films by the champion", stop)
+    old, new = _outputs(films, judged, champion.limits.threshold), _outputs(films, challenger, threshold)
     return {
         "bundle_name": champion.bundle.name,
         "model_sha256": champion.bundle.model_sha256,
         "test": table(films, judged, champion.limits),
-        "noninferiority": noninferiority(
-            films.labels,
-            films.patients,
-            (judged.probabilities, champion.limits.threshold),
-            (challenger.probabilities, threshold),
-        ),
+        "noninferiority": noninferiority(old, new, dict(zip(films.files, films.patients, strict=True))),
     }
 
 
-def noninferiority(
-    labels: np.ndarray, patients: list[str], champion: tuple[np.ndarray, float], challenger: tuple[np.ndarray, float]
-) -> dict[str, Any]:
-    """Differences (challenger - champion) with one-sided 95 % lower bounds; each side is (probabilities, threshold)."""
-
-    def deltas(rows: np.ndarray) -> tuple[float, float]:
-        y = labels[rows]
-        (old, old_cut), (new, new_cut) = ((p[rows], cut) for p, cut in (champion, challenger))
-        return (
-            scores.auroc(y, new) - scores.auroc(y, old),
-            scores.balanced_accuracy(y, new >= new_cut) - scores.balanced_accuracy(y, old >= old_cut),
-        )
-
-    drawn = np.array([deltas(rows) for rows in scores.resamples(patients, RESAMPLES, seed=0)])
-    lower = np.nanpercentile(drawn, LOWER_PERCENTILE, axis=0)
-    value = deltas(np.arange(len(labels)))
-    names = ("delta_auroc", "delta_balanced_accuracy")
-    return {
-        **{name: {"value": value[i], "lower": float(lower[i])} for i, name in enumerate(names)},
-        "resamples": RESAMPLES,
-    }
+def _outputs(films: Films, judged: Scored, threshold: float) -> Outputs:
+    answers = zip((films.labels == 1).tolist(), judged.probabilities.tolist(), strict=True)
+    return Outputs(dict(zip(films.files, answers, strict=True)), threshold)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from cxr.noninferiority import NotComparable, Outputs
 from cxr.pointer import Move, PointerMoved, PointerStore, Release, Seen
 from cxr_pipeline import bundle, comparison, gate, registry
-from cxr_pipeline.comparison import Margins, NotComparable, Scored
+from cxr_pipeline.comparison import Margins
 from cxr_pipeline.model import Model
 from cxr_pipeline.objects import read_bytes
 from cxr_pipeline.outcome import fail, headline, skip
@@ -110,9 +111,9 @@ def _difference(challenger: Challenger, old: Release) -> dict[str, Any]:
         return found
     headline("the training job did not score the model that serves now: comparing kept predictions")
     predictions = read_bytes(s3, old.bucket, old.beside("predictions.csv"))
-    return comparison.noninferiority(
-        Scored.read(predictions, serving.threshold),
-        Scored.read(challenger.read("predictions.csv"), model["threshold"]),
+    return comparison.of_predictions(
+        Outputs.read(predictions, serving.threshold),
+        Outputs.read(challenger.read("predictions.csv"), model["threshold"]),
     )
 
 

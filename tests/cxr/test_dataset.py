@@ -135,8 +135,8 @@ def test_upload_dag_and_job_judge_a_file_alike(
 def test_upload_dag_and_job_refuse_a_stray_alike(with_one_more: Callable[[str], Path], dag: Any, path: str) -> None:
     """But for Kaggle's wrapping folder, into which the upload looks."""
     root, why = with_one_more(path), judge(path).why
-    with pytest.raises(DatasetError, match=re.escape(f"{path} {why}")):
-        open_dataset(root)
+    with pytest.raises(DatasetError, match=re.escape(f"{path} {why}")), open_dataset(root):
+        pass
     with pytest.raises(BadDataset, match=re.escape(f"{path} {why}")):
         listing(root)
     with pytest.raises(dag.DatasetRefused, match=re.escape(why)):
