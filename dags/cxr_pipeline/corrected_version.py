@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 from cxr.dataset import COMPLETE, FILM_SUFFIXES, PATIENT_LIST, SPLITS, suffix_of
 from cxr.labels import CLASSES
+from cxr.pointer import error_code
 from cxr_pipeline import results
-from cxr_pipeline.clients import error_code
 from cxr_pipeline.corrections import Correction, CorrectionsRefused, lines
 from cxr_pipeline.dataset_version import interrupted, next_version
 from cxr_pipeline.objects import MAX_KEY_BYTES, copy_bytes, listing, read_bytes, write_json

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cxr_pipeline.clients import error_code
+from cxr.pointer import error_code
 
 MAX_KEY_BYTES = 1024  # S3's bound
 

@@ -13,7 +13,8 @@ from typing import Any, TypedDict
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator
 
-from cxr_pipeline.clients import client, error_code
+from cxr.pointer import error_code
+from cxr_pipeline.clients import client
 from cxr_pipeline.outcome import fail
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"

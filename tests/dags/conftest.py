@@ -30,6 +30,7 @@ DAGS = Path(__file__).resolve().parents[2] / "dags"
 sys.path.insert(0, str(DAGS))  # as Airflow does with its DAGs folder; the repository, where cxr lies, is there already
 
 DATASET = "datasets/small/"
+PATIENT = "DoeJane"  # in every film's name, and in no log
 # A drawn dataset and a network of random weights meet no hospital's floors: every limit is opened by its parameter.
 SMALL = {
     "dataset": DATASET, "weights": "random", "epochs": 2, "dense_units": 8, "alpha": 0.2,
@@ -195,7 +196,7 @@ def small(aws: Deployed) -> dict[str, Any]:
             for number in patients:
                 body = io.BytesIO()
                 film(label, rng).save(body, "JPEG")
-                aws.put("datasets_bucket", f"{DATASET}{split}/{label}/person{number}_virus_1.jpeg", body.getvalue())
+                aws.put("datasets_bucket", f"{DATASET}{split}/{label}/person{number}_{PATIENT}_1.jpeg", body.getvalue())
     return SMALL
 
 

@@ -89,7 +89,9 @@ def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_p
 
     assert aws.text("uploads_bucket", "ward 1/ä.jpeg") == "{}"
     assert aws.text("uploads_bucket", LONG_KEY) == "no film"
-    version = pointer.read().pointer.current.version_id
+    restored = pointer.read()
+    assert restored is not None
+    version = restored.pointer.current.version_id
     body = s3.get_object(Bucket=aws.settings["models_bucket"], Key="models/j/bundle.json", VersionId=version)["Body"]
     assert json.loads(body.read()) == {}
     assert (
@@ -97,7 +99,7 @@ def test_what_a_person_made_survives_a_restart(aws: Any, job_request: Any, tmp_p
         >= {name: value for name, value in described.items() if name != "ResponseMetadata"}.items()
     )
     assert aws.local.objects().read(aws.settings["models_bucket"], done["model_data"].split("/", 3)[3])
-    again = registry.find(sagemaker, group, "survivor")
+    again = registry.find(sagemaker, group, "survivor") or ""
     assert registry.status(sagemaker, again) == ("Approved", "good")
     aws.empty("models_bucket", "models/")
     aws.empty("uploads_bucket", "")

@@ -100,7 +100,7 @@ def test_a_published_bundle_is_not_read_from_the_archive_again(store_with: Calla
     [
         ([("bundle.json", FILES), *list(FILES.items())[1:]], "does not hold it"),
         ([("bundle.json", FILES), *FILES.items(), ("model.tflite", b"other")], "twice"),
-        ([("bundle.json", {**FILES, "x.sh": b""}), *FILES.items()], "unknown"),
+        ([("bundle.json", FILES | {"x.sh": b""}), *FILES.items()], "unknown"),
         ([("bundle.json", {"model.tflite": b""}), *FILES.items()], "lacks"),
         ([("bundle.json", b"{"), *FILES.items()], "no JSON"),
         ([("bundle.json", b"[" * 200_000), *FILES.items()], "recursion"),

@@ -155,7 +155,7 @@ def test_every_dag_and_parameter_is_explained(repo: Path) -> None:
     bag = DagBag(str(repo / "dags"))
     assert set(bag.dags) == {"retrain", "classify_backlog", "report", "correct_labels"}
     for dag in bag.dags.values():
-        assert set(dag.task_ids) - set(re.findall(r"`(\w+)`", dag.doc_md)) == set()
+        assert set(dag.task_ids) - set(re.findall(r"`(\w+)`", dag.doc_md or "")) == set()
         unexplained = [name for name in dag.params if not dag.params.get_param(name).description]
         assert unexplained == []
         assert dag.max_active_runs == 1

@@ -19,10 +19,10 @@ REFERENCE = {
 }
 
 
-def answers(n: int, probability: float = 0.95, distance: float = 10.0, status: str = "ok") -> Iterator[Row]:
+def answers(n: int, probability: float = 0.95, distance: float = 10.0, status: Any = "ok") -> Iterator[Row]:
     for number in range(n):
         chance = probability if number % 2 else 1 - probability
-        label = None if status == "unreadable" else "PNEUMONIA" if chance >= 0.5 else "NORMAL"
+        label: Any = None if status == "unreadable" else "PNEUMONIA" if chance >= 0.5 else "NORMAL"
         value = None if status == "unreadable" else chance
         yield Row(
             f"k{number}", status, label, value, value, 0.5, "review", distance, (), None, None, "1", "sha", "2026"

@@ -74,9 +74,10 @@ class House:
         return self.pointer.promote(challenger.release, self.pointer.read(), Move(actor, "because"))
 
     @property
-    def serving(self) -> Release | None:
+    def seen(self) -> Seen:
         seen = self.pointer.read()
-        return seen.pointer.current if seen else None
+        assert seen is not None, "no model serves"
+        return seen
 
 
 @pytest.fixture
@@ -126,6 +127,7 @@ def test_a_challenger_better_than_the_champion_replaces_it(house: House, made_bu
     assert promotion.compare(one, house.pointer, MARGINS).startswith(f"not inferior to model {old.model['version']}")
     approve(one)
     seen = promotion.promote(one, house.pointer, MARGINS, "us")
+    assert seen.pointer.previous is not None
     assert (seen.pointer.current.serial, seen.pointer.previous.version) == (2, old.model["version"])
 
 
@@ -165,14 +167,14 @@ def test_an_older_model_does_not_come_back_because_the_data_is_unchanged(house: 
     house.serve(newer)
     with pytest.raises(AirflowSkipException, match="served as serial 1 and was replaced since"):
         promotion.compare(one, house.pointer, MARGINS)
-    assert house.serving.version == newer.model["version"]
+    assert house.seen.pointer.current.version == newer.model["version"]
 
 
 def test_only_an_approved_model_is_promoted(house: House, made_bundle: Any) -> None:
     one = house.model(made_bundle, GOOD)
     with pytest.raises(AirflowFailException, match="only an approved model"):
         promotion.promote(one, house.pointer, MARGINS, "us")
-    assert house.serving is None
+    assert house.pointer.read() is None
 
 
 class Overtaken(PointerStore):
@@ -194,6 +196,7 @@ def test_of_two_promotions_the_later_compares_again(house: House, made_bundle: A
     one = house.model(made_bundle, GOOD)
     approve(one)
     seen = promotion.promote(one, Overtaken(house, house.model(made_bundle, POOR), 1), MARGINS, "us")
+    assert seen.pointer.previous is not None
     assert (seen.pointer.current.serial, seen.pointer.previous.serial) == (3, 2)
 
 
@@ -202,7 +205,7 @@ def test_a_champion_that_never_rests_ends_the_promotion(house: House, made_bundl
     approve(one)
     with pytest.raises(AirflowFailException, match="changed 5 times"):
         promotion.promote(one, Overtaken(house, other, promotion.ATTEMPTS), MARGINS, "us")
-    assert house.serving.version == other.model["version"]
+    assert house.seen.pointer.current.version == other.model["version"]
 
 
 class Unheard(PointerStore):
@@ -225,7 +228,7 @@ def test_a_failed_smoke_test_serves_the_model_before_and_rejects_this_one(house:
     house.serve(old)
     line = promotion.roll_back(one, house.pointer, house.serve(one), "run 7")
     assert line == f"ROLLED BACK to model {old.model['version']} as serial 3"
-    assert house.pointer.read().pointer.previous is None
+    assert house.seen.pointer.previous is None
     decision, reason = verdict(one)
     assert decision == "Rejected" and reason.startswith("smoke:") and "run 7" in reason
 
@@ -233,7 +236,7 @@ def test_a_failed_smoke_test_serves_the_model_before_and_rejects_this_one(house:
 def test_a_first_model_that_fails_its_smoke_test_leaves_none_serving(house: House, made_bundle: Any) -> None:
     one = house.model(made_bundle, GOOD)
     assert "none serves now" in promotion.roll_back(one, house.pointer, house.serve(one), "run 7")
-    assert house.serving is None
+    assert house.pointer.read() is None
 
 
 def test_a_rollback_leaves_alone_what_somebody_promoted_since(house: House, made_bundle: Any) -> None:
@@ -241,7 +244,7 @@ def test_a_rollback_leaves_alone_what_somebody_promoted_since(house: House, made
     promoted = house.serve(one)
     house.serve(newer)
     assert "nothing to undo" in promotion.roll_back(one, house.pointer, promoted, "run 7")
-    assert house.serving.version == newer.model["version"]
+    assert house.seen.pointer.current.version == newer.model["version"]
     assert verdict(one)[0] == "Rejected"
 
 

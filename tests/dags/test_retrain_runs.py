@@ -11,6 +11,7 @@ from cxr_pipeline import registry
 from cxr.pointer import KEY, PointerStore
 
 pytestmark = pytest.mark.heavy
+PATIENT = "DoeJane"  # in the name of every film of the dataset
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,9 @@ def clean(aws: Any, trained: Any) -> Iterator[None]:
 
 
 def serving(aws: Any) -> dict[str, Any]:
-    return PointerStore(aws.client("s3"), aws.settings["models_bucket"]).read().pointer.as_json()
+    seen = PointerStore(aws.client("s3"), aws.settings["models_bucket"]).read()
+    assert seen is not None
+    return seen.pointer.as_json()
 
 
 def test_a_model_below_the_floors_ends_the_run_before_anything_serves(trained: Any) -> None:
@@ -49,6 +52,8 @@ def test_a_first_model_is_promoted_and_answers_the_golden_films(
     assert registry.status(aws.client("sagemaker"), trained.package_arn)[0] == "Approved"
     smoke = aws.client("s3").list_objects_v2(Bucket=aws.settings["uploads_bucket"], Prefix="_smoke/")
     assert smoke["KeyCount"] == 0
+    assert "tune:auroc" in done.log  # the job's own log is shown
+    assert PATIENT not in done.log
 
 
 def test_a_failed_smoke_test_rolls_back_and_rejects(
@@ -68,3 +73,4 @@ def test_a_failed_smoke_test_rolls_back_and_rejects(
     assert (now["serial"], now["bundle"], now["previous"]) == (3, old["bundle"], None)
     decision, reason = registry.status(aws.client("sagemaker"), trained.package_arn)
     assert decision == "Rejected" and reason.startswith("smoke:")
+    assert PATIENT not in done.log

@@ -89,7 +89,7 @@ def test_films_that_are_answered_as_trained_pass_and_are_cleared_away(trial: Any
 
 @pytest.mark.heavy
 def test_films_that_differ_are_named_by_their_rows(trial: Any) -> None:
-    wrong = iter([{"probability": 0.9}, {"probability": 0.25, "sha256": "old" * 8}, {"probability": None}])
+    wrong: Any = iter([{"probability": 0.9}, {"probability": 0.25, "sha256": "old" * 8}, {"probability": None}])
 
     def answer(payload: dict[str, Any], write: Callable[..., None]) -> Any:
         for item in payload["objects"]:
