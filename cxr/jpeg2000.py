@@ -48,9 +48,13 @@ class Codestream(NamedTuple):
     essential: bytes
 
     @property
+    def packets(self) -> int:
+        return self.pieces * self.layers
+
+    @property
     def bounded(self) -> bool:
         """Is it greyscale, and cut up so coarsely that decoding costs little beyond its pixels?"""
-        cut_up = self.tiles <= MAX_TILES and self.pieces <= MAX_PIECES and self.pieces * self.layers <= MAX_PACKETS
+        cut_up = self.tiles <= MAX_TILES and self.pieces <= MAX_PIECES and self.packets <= MAX_PACKETS
         return self.components == 1 and cut_up
 
 

@@ -22,6 +22,8 @@ from cxr.work import Work
 _JPEG_DEPTH = 8
 _HIERARCHICAL = 4
 """SOF0..SOF3 are what Pillow decodes, and their arithmetic-coded forms 8 above them."""
+_SHALLOW, _DEEP, _DEEP_COLOUR = 2, 4, 8
+"""Passes (cxr.work) that a value of a PNG takes, as benchmarks.hostile measured them: 8 bits, 16 bits, 16 in colour."""
 _DEEP_MODES = ("I", "I;16", "I;16B")
 _DEEP_STRIP = 256
 _FILLED = (8, 247)
@@ -41,7 +43,7 @@ def read_jpeg_film(data: bytes, side: int, work: Work) -> Film:
         raise UnreadableImage("damaged")
     check_size(promised.width, promised.height)
     work.take_passes(promised.width * promised.height * promised.passes)
-    image = _opened(promised.essential, "JPEG")
+    image = opened(promised.essential, "JPEG")
     with _decoding():
         image.load()
         check_tail(np.asarray(image), *_FILLED)
@@ -55,8 +57,9 @@ def read_png_film(data: bytes, side: int, work: Work) -> Film:
     if promised.frames != 1:
         raise UnreadableImage("multi_frame")
     deep_colour = promised.depth == 16 and promised.channels > 1
-    work.take_passes(promised.width * promised.height * promised.channels * (2 if deep_colour else 1))
-    image: Image.Image = _opened(promised.essential, "PNG")
+    weight = _DEEP_COLOUR if deep_colour else _DEEP if promised.depth == 16 else _SHALLOW
+    work.take_passes(promised.width * promised.height * promised.channels * weight)
+    image: Image.Image = opened(promised.essential, "PNG")
     with _decoding():
         if deep_colour:
             image = _shallow(image, promised)
@@ -64,9 +67,15 @@ def read_png_film(data: bytes, side: int, work: Work) -> Film:
     return _film(image, "PNG", side)
 
 
-def _opened(data: bytes, kind: str) -> ImageFile.ImageFile:
+def opened(data: bytes, kind: str) -> ImageFile.ImageFile:
+    """A picture of one frame whose header alone has been read.
+
+    Its decoder will be given all data at once: fed in blocks, libjpeg would go over millions of fill bytes again with
+    every block.
+    """
     with _decoding():
         image = Image.open(BytesIO(data), formats=(kind,))
+        image.decodermaxblock = len(data)
         frames = getattr(image, "n_frames", 1)
     if frames != 1 or image.format != kind:
         raise UnreadableImage("multi_frame")
@@ -131,10 +140,10 @@ def _shallow(image: Image.Image, promised: Png) -> Image.Image:
     """
     alpha = promised.colour in (GREY_ALPHA, RGBA)
     if promised.colour == GREY_ALPHA:
-        quarters = np.asarray(_opened(promised.as_bytes_of_rgba(), "PNG"))
+        quarters = np.asarray(opened(promised.as_bytes_of_rgba(), "PNG"))
         upper, lower = quarters[..., 0::2], quarters[..., 1::2]
     else:
-        swapped = _opened(promised.essential, "PNG")
+        swapped = opened(promised.essential, "PNG")
         (tile,) = swapped.tile
         swapped.tile = [tile._replace(args=f"{swapped.mode};16L")]
         upper, lower = np.asarray(image), np.asarray(swapped)
@@ -152,22 +161,29 @@ def _spread(upper: np.ndarray, lower: np.ndarray, alpha: bool, key: tuple[int, .
     colours = channels - 1 if alpha else channels
     strips = [slice(top, top + _DEEP_STRIP) for top in range(0, height, _DEEP_STRIP)]
 
-    def deep(strip: slice) -> tuple[np.ndarray, np.ndarray]:
-        values = upper[strip].astype(np.uint16) << 8 | lower[strip]
-        seen = values[..., -1] > 0 if alpha else np.ones(values.shape[:2], bool)
-        return values[..., :colours], seen if key is None else seen & (values[..., :colours] != key).any(axis=2)
+    def deep(strip: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        values = upper[strip, :, :colours].astype(np.uint16) << 8 | lower[strip, :, :colours]
+        seen = upper[strip, :, -1] | lower[strip, :, -1] > 0 if alpha else None
+        return values, seen if key is None else (values != key).any(axis=2)
 
-    extremes = [(c[seen].min(), c[seen].max()) for c, seen in map(deep, strips) if seen.any()]
+    extremes = []
+    for values, seen in map(deep, strips):
+        shown = values if seen is None or seen.all() else values[seen]
+        if shown.size:
+            extremes.append((int(shown.min()), int(shown.max())))
     if not extremes:
         raise UnreadableImage("constant_image", span=0, limit=MIN_SPAN)
-    darkest, brightest = int(min(low for low, _ in extremes)), int(max(high for _, high in extremes))
+    darkest, brightest = min(low for low, _ in extremes), max(high for _, high in extremes)
     check_span(darkest, brightest)
-    shallow = np.empty((height, width, 4), np.uint8)
+    table = _stretched(np.arange(1 << 16), darkest, brightest)
+    transparent = alpha or key is not None
+    shallow = np.empty((height, width, 4 if transparent else 3), np.uint8)
     for strip in strips:
         values, seen = deep(strip)
-        shallow[strip, :, :3] = _stretched(values, darkest, brightest)
-        shallow[strip, :, 3] = np.where(seen, upper[strip, :, -1] if alpha else 255, 0)
-    return Image.fromarray(shallow if alpha or key else shallow[..., :3])
+        shallow[strip, :, :3] = table[values]
+        if transparent:
+            shallow[strip, :, 3] = np.where(seen, upper[strip, :, -1], 0) if alpha else 255 * seen
+    return Image.fromarray(shallow)
 
 
 def _shrink(image: Image.Image, side: int) -> Image.Image:

@@ -18,7 +18,7 @@ UNREADABLE: Mapping[str, str] = MappingProxyType(
         "export it as one.",
         "damaged": "The image data are damaged or cut off; send the original file again.",
         "too_many_pixels": "{width}x{height} px exceeds the limit of {limit} pixels; export it at a lower resolution.",
-        "too_complex": "The file takes {count} steps to read, the limit is {limit}; export the film without extras.",
+        "too_complex": "The file takes {count} steps to read, the limit is {limit}; export it again, uncompressed.",
         "multi_frame": "The file holds more than one frame; send the single film to be read.",
         "too_small": "{width}x{height} px is below the minimum of {limit} px; send the original, not a thumbnail.",
         "bad_aspect": "{width}x{height} px is longer than {limit}:1, which no chest film is; send the whole film.",

@@ -15,8 +15,8 @@ from cxr.film import UnreadableImage
 MAX_PARTS = 50_000
 """A PNG of 50 MB in chunks of 1 KB has as many; a DICOM header has some hundred. About 2 microseconds each."""
 MAX_PASSES = 500_000_000
-"""Pixels times scans and components. A progressive JPEG of 25 megapixels in colour, as encoders write it, takes 325
-million; 2 to 8 nanoseconds each.
+"""Pixels times scans and components, in units of at most 10 nanoseconds; slower decoders count a pixel several times. A
+progressive JPEG of 25 megapixels in colour takes 350 million as encoders write it.
 """
 
 
