@@ -218,7 +218,7 @@ def _is_input(document: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
 
 def _expect(name: str, value: Any, good: bool, expected: str) -> None:

@@ -6,13 +6,12 @@ reproduce its own golden films on this very machine is refused.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -23,6 +22,11 @@ INPUT_NAME = "film"
 OUTPUT_NAMES = frozenset({"probability", "heatmap", "ood_distance"})
 DISTANCE_TOLERANCE = 0.05
 """Relative; the distance decides only near its limit, and int8 kernels of different CPUs round differently."""
+
+MAX_TOLERANCE = 0.1
+"""Of a golden film's probability; exports write 0.02. A model that is further off is another model."""
+MAX_GOLDEN_BYTES = 64 << 20
+"""Unpacked; a film of 320 px with its answers has 0.1 MB."""
 
 
 class EngineError(Exception):
@@ -122,12 +126,15 @@ class Engine:
 
 
 def _recorded(golden: Path | bytes, side: int) -> _Golden:
-    """The content of golden.npz. Raises EngineError unless it is whole and of the form that an export writes."""
+    """The content of golden.npz. Raises EngineError unless it is whole and of the form that an export writes, OSError
+    only for a path that cannot be read.
+    """
+    data = golden if isinstance(golden, bytes) else golden.read_bytes()
     try:
-        with np.load(BytesIO(golden) if isinstance(golden, bytes) else golden, allow_pickle=False) as arrays:
-            films, tolerance = arrays["films"], float(arrays["tolerance"])
-            answers = [arrays[name].astype(np.float32) for name in ("probability", "ood_distance", "heatmap")]
-    except (KeyError, ValueError, TypeError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
+        films, tolerance, answers = _unpacked(data)
+    except EngineError:
+        raise
+    except Exception as error:
         raise EngineError(
             f"golden.npz is no archive of golden films ({type(error).__name__}); export the bundle again"
         ) from error
@@ -139,4 +146,26 @@ def _recorded(golden: Path | bytes, side: int) -> _Golden:
     shapes = probabilities.shape, distances.shape, heatmaps.shape[:1]
     if shapes != (films.shape[:1],) * 3:
         raise EngineError(f"golden.npz holds {len(films)} films and answers of {shapes}; export the bundle again")
+    if not all(np.isfinite(answer).all() for answer in answers):
+        raise EngineError("golden.npz records an answer that is no finite number; export the bundle again")
+    if not 0 <= tolerance <= MAX_TOLERANCE:
+        raise EngineError(
+            f"golden.npz lets a probability be off by {tolerance:g}, at most {MAX_TOLERANCE:g} is accepted; "
+            "export the bundle again"
+        )
     return _Golden(films, probabilities, distances, heatmaps, tolerance)
+
+
+def _unpacked(data: bytes) -> tuple[np.ndarray, float, list[np.ndarray]]:
+    """films, tolerance and answers of an archive. Raises EngineError if they would take more memory than golden films
+    do, and whatever numpy and zipfile raise for what is no such archive.
+    """
+    with ZipFile(BytesIO(data)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MAX_GOLDEN_BYTES:
+        raise EngineError(
+            f"golden.npz unpacks to {size} bytes, the limit is {MAX_GOLDEN_BYTES}; export the bundle again"
+        )
+    with np.load(BytesIO(data), allow_pickle=False) as arrays:
+        answers = [arrays[name].astype(np.float32) for name in ("probability", "ood_distance", "heatmap")]
+        return arrays["films"], float(arrays["tolerance"]), answers

@@ -161,14 +161,15 @@ def _spread(upper: np.ndarray, lower: np.ndarray, alpha: bool, key: tuple[int, .
     colours = channels - 1 if alpha else channels
     strips = [slice(top, top + _DEEP_STRIP) for top in range(0, height, _DEEP_STRIP)]
 
-    def deep(strip: slice) -> tuple[np.ndarray, np.ndarray | None]:
+    def deep(strip: slice) -> tuple[np.ndarray, np.ndarray]:
         values = upper[strip, :, :colours].astype(np.uint16) << 8 | lower[strip, :, :colours]
-        seen = upper[strip, :, -1] | lower[strip, :, -1] > 0 if alpha else None
-        return values, seen if key is None else (values != key).any(axis=2)
+        if alpha:
+            return values, upper[strip, :, -1] | lower[strip, :, -1] > 0
+        return values, np.ones(values.shape[:2], bool) if key is None else (values != key).any(axis=2)
 
     extremes = []
     for values, seen in map(deep, strips):
-        shown = values if seen is None or seen.all() else values[seen]
+        shown = values if seen.all() else values[seen]
         if shown.size:
             extremes.append((int(shown.min()), int(shown.max())))
     if not extremes:

@@ -110,6 +110,42 @@ def test_hostile_values_end_in_one_refusal_wherever_they_stand(document, place, 
         assert text[0] == "-", "an integer of any size may stand among the metrics"
 
 
+HOSTILE = {
+    "deep list": b'{"metrics": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "deep object": b'{"a":' * 100_000,
+    "list of 33 levels": b"[" * 33 + b"]" * 33,
+    "huge number of digits": b'{"seed": ' + b"9" * 5_000 + b"}",
+    "infinite exponent": b'{"threshold": 1e999}',
+    "half a character": b'{"name": "\\ud800"}',
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_manifest_ends_in_one_refusal(text):
+    with pytest.raises(BundleError):
+        Bundle.from_json(text)
+
+
+HUGE = {
+    "seed": {"seed": 10**4000},
+    "temperature": {"temperature": 10**400},
+    "threshold": {"threshold": 10**400},
+    "alpha": {"conformal": {"alpha": -(10**400), "quantile": {"NORMAL": 0.5, "PNEUMONIA": 0.5}}},
+    "limit": {"ood": {"limit": 10**400}},
+    "side": {"input": {"shape": [1, 10**400, 10**400, 1]}},
+    "size": {"files": {"model.tflite": {"sha256": "0" * 64, "bytes": 10**400}}},
+    "version": {"schema_version": 10**400},
+    "nest in a field": {"metrics": json.loads("[" * 40 + "]" * 40)},
+    "half a character": {"name": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("changes", HUGE.values(), ids=HUGE)
+def test_numbers_and_nests_that_no_machine_holds_are_refused(document, changes):
+    with pytest.raises(BundleError):
+        Bundle.from_json(json.dumps({**document, **changes}))
+
+
 def test_a_missing_field_is_named(document):
     del document["threshold"]
     with pytest.raises(BundleError, match="threshold"):

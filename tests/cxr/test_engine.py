@@ -1,4 +1,6 @@
 import io
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -87,8 +89,26 @@ def test_another_model_fails_the_golden_films(engine, tiny):
         {"heatmap": np.zeros((3, 7, 7), np.float32)},
         {"films": np.zeros((0, 224, 224), np.uint8)},
         {"tolerance": np.float32("nan")},
+        {"tolerance": np.float32("inf")},
+        {"tolerance": np.float32(0.11)},
+        {"tolerance": np.float32(-0.01)},
+        {"ood_distance": np.full(3, np.inf, np.float32)},
+        {"heatmap": np.full((3, 14, 14), np.nan, np.float32)},
+        {"films": np.zeros((1400, 224, 224), np.uint8)},
     ],
-    ids=["probability", "distance", "heatmap", "empty", "tolerance"],
+    ids=[
+        "probability",
+        "distance",
+        "heatmap",
+        "empty",
+        "no tolerance",
+        "infinite tolerance",
+        "wide tolerance",
+        "negative tolerance",
+        "infinite distance",
+        "no number in a heat map",
+        "a gigabyte",
+    ],
 )
 def test_any_golden_difference_is_an_error(engine, tiny, changes):
     arrays = dict(np.load(io.BytesIO(tiny.golden())))
@@ -101,6 +121,22 @@ def test_any_golden_difference_is_an_error(engine, tiny, changes):
 def packed(arrays: dict) -> bytes:
     stream = io.BytesIO()
     np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+U1 = "{'descr': '|u1', 'fortran_order': False, 'shape': "
+
+
+def headed(text: str) -> bytes:
+    """An archive whose films have this header."""
+    header = text.encode()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("films.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+        for name in ("probability", "ood_distance", "heatmap", "tolerance"):
+            array = io.BytesIO()
+            np.save(array, np.zeros(3))
+            archive.writestr(f"{name}.npy", array.getvalue())
     return stream.getvalue()
 
 
@@ -127,6 +163,10 @@ def bare_array() -> bytes:
         lambda whole, arrays: packed({**arrays, "probability": np.array(["a", "b", "c"])}),
         lambda whole, arrays: packed({**arrays, "probability": np.float32(0.5)}),
         lambda whole, arrays: packed({**arrays, "heatmap": np.array([None, None, None])}),
+        lambda whole, arrays: headed(U1 + f"({10**30}, 224, 224)}}"),
+        lambda whole, arrays: headed(U1 + f"({10**12}, 224, 224)}}"),
+        lambda whole, arrays: headed("(" * 5000),
+        lambda whole, arrays: headed("{'descr': " + "[" * 900 + "]" * 900 + ", 'fortran_order': False, 'shape': ()}"),
     ],
     ids=[
         "empty",
@@ -143,6 +183,10 @@ def bare_array() -> bytes:
         "text",
         "one answer",
         "objects",
+        "huge shape",
+        "terabytes",
+        "deep header",
+        "deep type",
     ],
 )
 def test_a_golden_file_of_another_form_is_an_engine_error(engine, tiny, spoil):
