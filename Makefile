@@ -73,13 +73,25 @@ lint: $(READY) ## ruff, cfn-lint and the types
 fuzz: $(READY) ## mutate films and look for crashes (FUZZ_SECONDS=, default 600)
 	$(BIN)/python -m tests.poison.fuzz --seconds $(FUZZ_SECONDS)
 
-audit: $(READY) ## look the lock up in the vulnerability database (needs the network)
+# The scanners have an environment of their own: they pin what the main lock has newer.
+SCANNERS := build/audit
+$(SCANNERS)/.installed: audit/requirements.txt $(READY)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SCANNERS)
+	@$(BIN)/uv pip sync --quiet --python $(SCANNERS)/bin/python --require-hashes audit/requirements.txt
+	@touch $@
+
+audit: $(SCANNERS)/.installed ## vulnerable packages (needs the network), bandit, checkov and parliament; waivers in audit/
 	$(BIN)/pip-audit --requirement requirements.txt --requirement benchmarks/requirements.txt --require-hashes --disable-pip
+	$(SCANNERS)/bin/bandit --quiet --recursive --configfile audit/bandit.yaml audit benchmarks cxr dags inference_lambda infra local_aws training_job
+	$(SCANNERS)/bin/checkov --config-file audit/checkov.yaml
+	$(BIN)/python -m audit.policies $(SCANNERS)/policies
+	@for policy in $(SCANNERS)/policies/*.json; do PYTHONWARNINGS=ignore $(SCANNERS)/bin/parliament < $$policy || exit 1; done
 
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header
-lock: $(READY) ## compile the four locks from their inputs (needs the network)
+lock: $(READY) ## compile the five locks from their inputs (needs the network)
 	$(COMPILE) --universal --python-version 3.11 requirements.in -o requirements.txt
 	$(COMPILE) --universal --python-version 3.11 --constraint requirements.txt benchmarks/requirements.in -o benchmarks/requirements.txt
+	$(COMPILE) --universal --python-version 3.11 audit/requirements.in -o audit/requirements.txt
 	for part in inference_lambda training_job; do \
 	  $(COMPILE) --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
 	    --constraint requirements.txt $$part/requirements.in -o $$part/requirements.txt || exit 1; done

@@ -28,7 +28,7 @@ class Config:
     pointer_key: str = pointers.KEY
     memory_mb: int = MB_PER_VCPU
     function_name: str = "local"
-    scratch: Path = Path("/tmp/cxr-model")
+    scratch: Path = Path("/tmp/cxr-model")  # nosec B108 # the instance's own /tmp
     heatmaps: str = "positive"
 
     def __post_init__(self) -> None:

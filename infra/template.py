@@ -65,7 +65,7 @@ _Loader.add_multi_constructor("!", _short_tag)
 @cache
 def load(path: Path) -> dict[str, Any]:
     """The template at `path` with its functions in long form (`{"Fn::Sub": ...}`). Read once: do not change it."""
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # nosec B506 # a SafeLoader
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Answers:
         )
 
     def __iter__(self) -> Iterator[Row]:
-        order = "rank, probability IS NULL, probability DESC, key"
-        for (text,) in self._db.execute(f"SELECT row FROM answer ORDER BY {order}"):
+        query = "SELECT row FROM answer ORDER BY rank, probability IS NULL, probability DESC, key"
+        for (text,) in self._db.execute(query):
             row = json.loads(text)
             yield Row(**{**row, "reasons": tuple(row["reasons"])})
