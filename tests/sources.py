@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("cxr", "training_job", "inference_lambda", "infra", "local_aws", "dags", "benchmarks")
+PARTS = ("audit", "benchmarks", "cxr", "dags", "inference_lambda", "infra", "local_aws", "training_job")
 
 
 def python_files(part: str) -> list[Path]:

@@ -22,6 +22,7 @@ DECLARED_IN = {
     "training_job": "training_job/requirements.in",
     "infra": "requirements.in",
     "local_aws": "requirements.in",
+    "audit": "requirements.in",
     "dags": "requirements.in",
     "tests": "requirements.in",
     "benchmarks": "benchmarks/requirements.in",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 
 def chest(height: int = 300, width: int = 260) -> np.ndarray:
@@ -23,15 +23,15 @@ def cr(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, **tags: Any) ->
     """A CR object of unsigned or signed [h, w]; `tags` overwrite what follows from the pixels."""
     dataset = Dataset()
     meta = dataset.file_meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = UID(syntax)
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = UID("1.2.3")
     dataset.Modality, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "CR", "MONOCHROME2", 1
     dataset.Rows, dataset.Columns = pixels.shape
     bits = pixels.itemsize * 8
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
     dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    order: Literal[">", "<"] = ">" if syntax == ExplicitVRBigEndian else "<"
     dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
     dataset["PixelData"].VR = "OW" if bits > 8 else "OB"
     for name, value in tags.items():
@@ -44,7 +44,9 @@ def twelve_bits(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, **tags
     return cr(pixels.astype(np.uint16) * 16, syntax, **{"BitsStored": 12, "HighBit": 11, **tags})
 
 
-def lut(descriptor: list[int] | None, data: bytes | None, vr: str = "OW", first: str = "US") -> list[Dataset]:
+def lut(
+    descriptor: list[int] | None, data: bytes | list[int] | None, vr: str = "OW", first: str = "US"
+) -> list[Dataset]:
     """The value of a LUT sequence with one item."""
     item = Dataset()
     item.add_new("LUTDescriptor", first, descriptor)

@@ -8,7 +8,7 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from cxr.film import UnreadableImage
 from cxr.reader import read_film
@@ -19,9 +19,9 @@ RAMP = np.arange(256, dtype=np.uint16)[None, :].repeat(200, 0)
 def dicom(pixels: np.ndarray, bits: int, syntax: str = ExplicitVRLittleEndian, **tags) -> bytes:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    dataset.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     dataset.PatientName = "DOE^JANE"
     dataset.Modality, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = "DX", 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = pixels.shape

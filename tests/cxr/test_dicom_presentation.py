@@ -233,7 +233,8 @@ def written(draw: st.DrawFn) -> Dataset:
         )
         ends = 0.0, 65535.0
     else:
-        ends = tuple(sorted(slope * end + intercept for end in (lowest, lowest + 255 * step)))
+        one, other = (slope * end + intercept for end in (lowest, lowest + 255 * step))
+        ends = min(one, other), max(one, other)
     tags |= draw(windows(*ends))
     kind = f"{'i' if signed else 'u'}{allocated // 8}"
     words = values.astype(kind)

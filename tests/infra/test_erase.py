@@ -104,7 +104,7 @@ def furnish(house: House) -> dict[str, set[str]]:
                    "training/clean/output/model.tar.gz": packed(metrics_json=b"{}"),
                    "training/fingerprints/ab.json": b"{}"},
     }  # fmt: skip
-    patients = {
+    patients: dict[str, dict[str, bytes | str]] = {
         "datasets": {f"datasets/x-v2/{COPY}": FILM, f"datasets/x-v3/{COPY}": FILM,
                      "datasets/x-v3/train/NORMAL/same bytes.png": FILM},
         "results": {"reports/now/worklist.html": f"<td>{html.escape(KEY)}</td><img src='data:,'>",

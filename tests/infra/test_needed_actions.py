@@ -292,7 +292,9 @@ def archive() -> tuple[bytes, str]:
     files["predictions.csv"] = (
         b"file,label,probability\ntest/NORMAL/c.jpeg,NORMAL,0.1\ntest/PNEUMONIA/d.jpeg,PNEUMONIA,0.9"
     )
-    entries = {n: {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for n, body in files.items()}
+    entries: dict[str, dict[str, Any]] = {
+        n: {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for n, body in files.items()
+    }
     manifest = Bundle(
         name="job", created_at="2026-11-22T00:00:00Z", files=entries, head="gap", precision="int8", temperature=1.0,
         weights={"source": "channel", "label": "w"}, threshold=0.5, conformal={"alpha": 0.05, "quantile": QUANTILE},
@@ -469,7 +471,7 @@ def named_in(folder: Path) -> dict[tuple[str, str], str]:
                 continue
             name = node.func.attr
             if name == "get_paginator" and node.args and isinstance(node.args[0], ast.Constant):
-                name = node.args[0].value
+                name = str(node.args[0].value)
             if name in known:
                 found[known[name]] = path.name
     return found

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr.engine import Output
+from cxr.engine import Engine, Output
 from cxr.labels import STATUSES
 from cxr.overlay import overlay, png
 from cxr.verdict import Limits
@@ -39,10 +39,11 @@ SLOW_SECONDS = 10.0
 LIMITS = Limits(0.5, 0.5, 0.5, 0.05, 10.0)
 
 
-class MeanEngine:
+class MeanEngine(Engine):
     """Answers by brightness, so that fuzzing reads films instead of waiting for a network."""
 
-    side = 224
+    def __init__(self) -> None:
+        self.side = 224
 
     def run(self, pixels: np.ndarray) -> Output:
         share = float(pixels.mean()) / 255
@@ -83,7 +84,7 @@ def read(folder: Path, seconds: float, seed: int, state: dict) -> None:
         started = time.monotonic()
         try:
             assessed = assess(data, MeanEngine(), LIMITS)
-            if assessed.film is not None:
+            if assessed.film is not None and assessed.output is not None:
                 png(overlay(assessed.film.pixels, assessed.output.heatmap, (assessed.film.width, assessed.film.height)))
         except Exception:
             state["error"] = traceback.format_exc()

@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -16,6 +17,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEG2000,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -35,14 +37,12 @@ PATIENT_ID = "MRN-4711-0815"
 MPEG2 = "1.2.840.10008.1.2.4.100"
 
 
-def header(
-    pixels: np.ndarray, stored: int | None = None, syntax: str = ExplicitVRLittleEndian, **tags: object
-) -> Dataset:
+def header(pixels: np.ndarray, stored: int | None = None, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> Dataset:
     """A CR object around uint8/uint16/int16 [h, w]; `stored` = BitsStored."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
-    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
+    meta.MediaStorageSOPInstanceUID = UID("1.2.826.0.1.3680043.8.498.1")
+    meta.TransferSyntaxUID = UID(syntax)
     dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     bits = pixels.dtype.itemsize * 8
     dataset.PatientName, dataset.PatientID = PATIENT, PATIENT_ID
@@ -80,7 +80,7 @@ def frame_of(dataset: Dataset) -> bytes:
     return get_frame(dataset.PixelData, 0, number_of_frames=1)
 
 
-def encapsulated(frame: bytes, syntax: str, pixels: np.ndarray, **tags: object) -> bytes:
+def encapsulated(frame: bytes, syntax: str, pixels: np.ndarray, **tags: Any) -> bytes:
     dataset = header(pixels, syntax=syntax, **tags)
     dataset.PixelData = encapsulate([frame])
     dataset["PixelData"].VR = "OB"
@@ -111,7 +111,7 @@ def sound() -> Iterator[Case]:
     yield "12_bit_signed.dcm", saved(header(((deep.astype(np.int16) - 128) * 8) & 0x0FFF, 12)), JUDGED, ""
     yield "negative_slope.dcm", saved(header(255 - grey, RescaleSlope=-1, RescaleIntercept=255)), JUDGED, ""
     yield "window.dcm", saved(header(deep * 4 + 1000, 12, WindowCenter=1510, WindowWidth=1021)), JUDGED, ""
-    two = {"WindowCenter": [1510, 9], "WindowWidth": [1021, 2]}
+    two: dict[str, Any] = {"WindowCenter": [1510, 9], "WindowWidth": [1021, 2]}
     yield "two_windows.dcm", saved(header(deep * 4 + 1000, 12, **two)), JUDGED, ""
     ramp = np.arange(1024) // 4
     yield "voi_lut_of_8_bit_entries.dcm", saved(header(deep * 4, 10, VOILUTSequence=lut(ramp, 0, 8))), JUDGED, ""
@@ -138,10 +138,15 @@ def unusual() -> Iterator[Case]:
     """What equipment and archives make of sound films: every viewer shows the plain one."""
     grey = film()
     deep = grey.astype(np.uint16)
-    negative = {"RescaleSlope": -10, "RescaleIntercept": 3000, "WindowCenter": 1725, "WindowWidth": 2551}
+    negative: dict[str, Any] = {
+        "RescaleSlope": -10,
+        "RescaleIntercept": 3000,
+        "WindowCenter": 1725,
+        "WindowWidth": 2551,
+    }
     yield "negative_slope_and_window.dcm", saved(header(255 - grey, **negative)), JUDGED, ""
     for function, width in (("LINEAR_EXACT", 2550), ("SIGMOID", 30000)):
-        tags = {**negative, "VOILUTFunction": function, "WindowWidth": width}
+        tags: dict[str, Any] = {**negative, "VOILUTFunction": function, "WindowWidth": width}
         yield f"negative_slope_and_{function.lower()}_window.dcm", saved(header(255 - grey, **tags)), JUDGED, ""
     turned = header(grey, PhotometricInterpretation="MONOCHROME1", **negative)
     yield "negative_slope_and_window_of_monochrome1.dcm", saved(turned), JUDGED, ""
@@ -156,10 +161,10 @@ def unusual() -> Iterator[Case]:
         JUDGED,
         "",
     )
-    empty = {"RescaleSlope": None, "RescaleIntercept": None, "WindowCenter": 128, "WindowWidth": 256}
+    empty: dict[str, Any] = {"RescaleSlope": None, "RescaleIntercept": None, "WindowCenter": 128, "WindowWidth": 256}
     yield "empty_rescale.dcm", saved(header(grey, **empty)), JUDGED, ""
     yield "empty_voi_lut.dcm", saved(header(grey, VOILUTSequence=Sequence([Dataset()]))), JUDGED, ""
-    first = {"WindowCenter": ["", "128"], "WindowWidth": ["1", "256"]}
+    first: dict[str, Any] = {"WindowCenter": ["", "128"], "WindowWidth": ["1", "256"]}
     yield "first_of_two_windows_empty.dcm", saved(header(grey, **first)), JUDGED, ""
     yield "window_of_no_width.dcm", saved(header(grey, WindowCenter=9, WindowWidth=0)), JUDGED, ""
     yield "no_frames_stated.dcm", saved(header(grey, NumberOfFrames=0)), JUDGED, ""
