@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.engines import FILM, FILMS, FLOAT32, INT8, KERAS, ONNX, ONNX_INT8, available
+from benchmarks.engines import FILM, FILMS, FLOAT32, INT8, KERAS, ONNX, ONNX_INT8, REFERENCE, available
 from benchmarks.untrained import export, synthetic_films
-from cxr.bundle import read_bundle
+from cxr.bundle import SIDE, read_bundle
 from cxr.dataset import FILM_SUFFIXES
 from cxr.labels import CLASSES
 from cxr.reader import read_film
@@ -25,21 +25,24 @@ N_CALIBRATION = 32
 FILM_SIZE = (2000, 1500)
 
 
-def write(folder: Path, bundle: Path | None, dataset: Path | None, count: int) -> dict[str, Any]:
-    """What the reader of the figures must know about the network and the films."""
+def write(folder: Path, bundle: Path | None, dataset: Path | None, count: int, side: int) -> dict[str, Any]:
+    """What the reader of the figures must know about the network and the films. side: px, without a bundle."""
     import keras
 
     import training_job.layers  # noqa: F401 - registers the layers that model.keras names
     from training_job.export import to_tflite
 
-    served = random_network() if bundle is None else keras.models.load_model(bundle / "model.keras", compile=False)
+    served = random_network(side) if bundle is None else keras.models.load_model(bundle / "model.keras", compile=False)
     side = served.input_shape[1]
+    compared, reference = (
+        keras.Model(whole.inputs, whole.get_layer("probability").output) for whole in (served, random_network(SIDE))
+    )
+    reference.save(folder / REFERENCE)
     if dataset is None:
         films, calibration = np.split(synthetic_films(count + N_CALIBRATION, side), [count])
     else:
         films, calibration = real_films(dataset / "test", count, side), real_films(dataset / "train", 32, side)
     write_films(folder, films)
-    compared = keras.Model(served.inputs, served.get_layer("probability").output)
     compared.save(folder / KERAS)
     (folder / FLOAT32).write_bytes(to_tflite(compared, "float32"))
     (folder / INT8).write_bytes(to_tflite(compared, "int8"))
@@ -49,6 +52,7 @@ def write(folder: Path, bundle: Path | None, dataset: Path | None, count: int) -
     return {
         "weights": "random weights" if bundle is None else read_bundle(bundle).weights.get("label", ""),
         "films": "synthetic" if dataset is None else "test split of the given data set",
+        "side": side,
         "labels": [number % 2 for number in range(len(films))],
         "optional_engines": optional,
     }
@@ -73,13 +77,13 @@ def write_films(folder: Path, films: np.ndarray) -> None:
     Image.fromarray(grainy).save(folder / FILM, quality=92)
 
 
-def random_network() -> Any:
-    """VGG16 at 224 px with the gap head, served."""
+def random_network(side: int) -> Any:
+    """VGG16 with the gap head, served."""
     from training_job import network
     from training_job.heads import HEADS
     from training_job.served_graph import served_graph
 
-    net = network.build(HEADS["gap"], None, 256, seed=0)
+    net = network.build(HEADS["gap"], None, 256, seed=0, side=side)
     return served_graph(net, 1.0, np.zeros(512, np.float32), np.eye(512, dtype=np.float32))
 
 
@@ -117,8 +121,9 @@ def command(argv: list[str]) -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--films", type=int, default=24)
+    parser.add_argument("--side", type=int, default=SIDE)
     options = parser.parse_args(argv)
-    print(json.dumps(write(options.folder, options.bundle, options.dataset, options.films)))
+    print(json.dumps(write(options.folder, options.bundle, options.dataset, options.films, options.side)))
 
 
 if __name__ == "__main__":

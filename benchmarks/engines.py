@@ -28,13 +28,15 @@ if EXTRA.is_dir():
 
 FILM, FILMS = "film.jpeg", "films.npy"
 KERAS, FLOAT32, INT8 = "network.keras", "network_float32.tflite", "network_int8.tflite"
+REFERENCE = "vgg16_224.keras"
+"""VGG16 at 224 px in Keras, whatever network is measured: what the sources of this project serve."""
 ONNX, ONNX_INT8 = "network.onnx", "network_int8.onnx"
 WARM_UP = 3
 Answer = Callable[[np.ndarray], Any]
 """float32 [1, side, side, 1] in 0 to 255 -> array whose last element is the probability."""
 
 
-def keras_predict(folder: Path) -> Answer:
+def keras_predict(path: Path) -> Answer:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     import tensorflow as tf
 
@@ -44,8 +46,9 @@ def keras_predict(folder: Path) -> Answer:
 
     import training_job.layers  # noqa: F401 - registers the layers that the file names
 
-    model = keras.models.load_model(folder / KERAS, compile=False)
-    return lambda batch: model.predict(batch, verbose=0)
+    model = keras.models.load_model(path, compile=False)
+    side = model.input_shape[1]
+    return lambda batch: model.predict(np.resize(batch, (1, side, side, 1)), verbose=0)
 
 
 def litert(path: Path) -> Answer:
@@ -75,7 +78,8 @@ def openvino(folder: Path) -> Answer:
 
 
 ENGINES: dict[str, tuple[tuple[str, ...], Callable[[Path], Answer]]] = {
-    "keras_predict": ((), keras_predict),
+    "keras_predict": ((), lambda folder: keras_predict(folder / KERAS)),
+    "keras_vgg16_224": ((), lambda folder: keras_predict(folder / REFERENCE)),
     "litert_float32": ((), lambda folder: litert(folder / FLOAT32)),
     "litert_int8": ((), lambda folder: litert(folder / INT8)),
     "onnxruntime_int8": (("onnxruntime", "onnx", "tf2onnx"), onnxruntime),
@@ -108,7 +112,7 @@ def first_answer(folder: Path) -> None:
     """A TensorFlow process from its start to its first answer, as a Lambda on Keras would have it."""
     from cxr.reader import read_film
 
-    answer, side = keras_predict(folder), np.load(folder / FILMS).shape[1]
+    answer, side = keras_predict(folder / KERAS), np.load(folder / FILMS).shape[1]
     print(answer(read_film((folder / FILM).read_bytes(), side).pixels.astype(np.float32)[None, ..., None]))
 
 
