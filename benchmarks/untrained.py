@@ -61,7 +61,7 @@ def export(folder: Path, network: Any, precision: str, label: str) -> None:
     answers = [engine.run(one) for one in pixels]
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / "model.tflite", model)
-    files.write(folder / "golden.npz", package.golden(engine, pixels))
+    files.write(folder / "golden.npz", package.golden(engine))
     bundle = package.manifest(
         folder,
         ("model.tflite", "golden.npz"),

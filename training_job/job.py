@@ -59,7 +59,7 @@ def run(context: Context) -> dict[str, Any]:
     metrics = {**evaluation.metrics, "seconds": clock.total(), "peak_memory_mib": memory.peak_mib()}
     contents: dict[str, bytes | str] = {
         "model.tflite": model,
-        "golden.npz": package.golden(engine, dataset.bucket("calibrate").pixels),
+        "golden.npz": package.golden(engine),
         "predictions.csv": package.predictions(dataset.test, evaluation.test),
         "metrics.json": package.json_text(metrics),
         "report.html": page,

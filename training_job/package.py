@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from cxr.bundle import Bundle, sha256_of
 from cxr.engine import Engine
@@ -50,9 +51,12 @@ def card(name: str, limits: Limits) -> dict[str, Any]:
     }
 
 
-def golden(engine: Engine, pixels: np.ndarray) -> bytes:
-    """golden.npz: a few films with this engine's answers, for the self-test at a cold start."""
-    films = pixels[np.linspace(0, len(pixels) - 1, min(GOLDEN_FILMS, len(pixels))).astype(int)]
+def golden(engine: Engine) -> bytes:
+    """golden.npz: a few drawn films with this engine's answers, for the self-test at a cold start.
+
+    They show nobody: a bundle outlives the films that it was made from, and a patient must be erasable from it.
+    """
+    films = drawn_films(engine.side)
     outputs = [engine.run(film) for film in films]
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -64,6 +68,16 @@ def golden(engine: Engine, pixels: np.ndarray) -> bytes:
         tolerance=np.float32(GOLDEN_TOLERANCE),
     )
     return buffer.getvalue()
+
+
+def drawn_films(side: int) -> np.ndarray:
+    """uint8 [GOLDEN_FILMS, side, side]: the same smooth patterns each time, from coarse to fine, of all grey levels."""
+    random, films = np.random.default_rng(7), []
+    for cells in range(3, 3 + 4 * GOLDEN_FILMS, 4):
+        coarse = Image.fromarray(random.random((cells, cells)).astype(np.float32))
+        field = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
+        films.append(255 * (field - field.min()) / np.ptp(field))
+    return np.stack(films).round().astype(np.uint8)
 
 
 def predictions(films: Films, scored: Scored, part: Sequence[str] | None = None) -> str:

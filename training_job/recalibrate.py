@@ -88,7 +88,7 @@ def _write(output: Path, given: Given, outcome: Outcome, data: str) -> None:
     metrics = {"test": outcome.after, "before": outcome.before, "counts": outcome.counts, "notes": outcome.notes}
     contents: dict[str, bytes | str] = {
         "model.tflite": export.with_card(tflite, package.card(name, outcome.limits)),
-        "golden.npz": package.golden(engine, films.pixels),
+        "golden.npz": package.golden(engine),
         "metrics.json": package.json_text(metrics),
         "predictions.csv": package.predictions(films, outcome.scored, outcome.parts),
         "recalibration.html": pages.render("recalibration.html", bundle=bundle, outcome=outcome, data=data),

@@ -21,7 +21,7 @@ from cxr.labels import CLASSES
 from cxr.metric_definitions import METRIC_DEFINITIONS
 from cxr.reader import read_film
 from cxr.verdict import Limits, judge
-from training_job import export, provenance, scores
+from training_job import export, package, provenance, scores
 
 if TYPE_CHECKING:
     from tests.training_job.conftest import Trained
@@ -43,7 +43,10 @@ def test_the_bundle_is_whole_and_the_engine_reproduces_its_golden_films(trained:
     assert set(bundle.files) == FILES
     assert bundle.weights["source"] == "random" and bundle.head == "gap" and bundle.conformal["alpha"] == 0.2
     assert bundle.name == "tiny" and bundle.code_version == provenance.code_version() != "unknown"
-    Engine(trained.model / "model.tflite").check_golden(trained.model / "golden.npz")
+    engine = Engine(trained.model / "model.tflite")
+    engine.check_golden(trained.model / "golden.npz")
+    with np.load(trained.model / "golden.npz") as golden:
+        assert np.array_equal(golden["films"], package.drawn_films(engine.side)), "golden films show nobody"
 
 
 def test_nothing_but_the_bundle_lies_in_the_model_folder(trained: Trained) -> None:
