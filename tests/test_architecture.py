@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from tests import sources
-from tests.sources import PARTS, imports, python_files
+from tests.sources import PARTS, imports, module_name, python_files
 
 FORBIDDEN = {
     "cxr": {"tensorflow", "keras", "boto3", "botocore", "moto", "airflow", "sagemaker", *PARTS} - {"cxr"},
@@ -95,11 +97,62 @@ def test_dags_and_commands_import_the_lower_storey_alone(part: str, repo: Path) 
 
 @pytest.mark.parametrize("name", sorted(LOWER))
 def test_the_lower_storey_needs_the_standard_library_alone(name: str, repo: Path) -> None:
-    if not (repo / "cxr" / f"{name}.py").exists():
-        pytest.skip(f"cxr/{name}.py is yet to come")
     program = f"import sys; sys.path.insert(0, {str(repo)!r}); import cxr.{name}"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A circle of modules, its first named again at the end; empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_import_goes_round_in_a_circle_not_even_a_lazy_one() -> None:
+    names = {module_name(path): path for part in PARTS for path in python_files(part)}
+    graph = {
+        name: {known for target, _ in imports(path) for known in (target, target.rpartition(".")[0]) if known in names}
+        - {name}
+        for name, path in names.items()
+    }
+    assert sum(map(len, graph.values())) > len(graph), "hardly an import was seen: the test would prove nothing"
+    assert not circle(graph), " -> ".join(circle(graph))
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle({"film": {"reader"}, "reader": {"film", "raster"}, "raster": set()}) in (
+        ["film", "reader", "film"],
+        ["reader", "film", "reader"],
+    )
+
+
+def too_many_parameters(text: str, limit: int = 6) -> Iterator[str]:
+    """The functions with more parameters than `limit`, `self` and `cls` not counted."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = node.args
+            names = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg) if a]
+            if len(set(names) - {"self", "cls"}) > limit:
+                yield f"{node.lineno} {node.name}"
+
+
+def test_no_function_has_more_than_six_parameters_and_no_module_more_than_350_lines(repo: Path) -> None:
+    broken = []
+    for path in (path for part in PARTS for path in python_files(part)):
+        text, where = path.read_text(), path.relative_to(repo)
+        broken += [f"{where}:{found}: make a bundle of them a dataclass" for found in too_many_parameters(text)]
+        if (lines := text.count("\n")) > 350:
+            broken.append(f"{where}: {lines} lines; part it by what it does")
+    assert not broken, "\n".join(broken)
+
+
+def test_a_function_of_seven_parameters_is_seen() -> None:
+    source = "class A:\n    def f(self, a, b, c, *d, e, {}): ...\n"
+    assert not list(too_many_parameters(source.format("f")))
+    assert list(too_many_parameters(source.format("f, g"))) == ["2 f"]
 
 
 def tracked(repo: Path) -> list[Path]:
