@@ -140,17 +140,24 @@ def _shallow(image: Image.Image, promised: Png) -> Image.Image:
     """
     alpha = promised.colour in (GREY_ALPHA, RGBA)
     if promised.colour == GREY_ALPHA:
-        quarters = np.asarray(opened(promised.as_bytes_of_rgba(), "PNG"))
+        quarters = _released(opened(promised.as_bytes_of_rgba(), "PNG"))
         upper, lower = quarters[..., 0::2], quarters[..., 1::2]
     else:
         swapped = opened(promised.essential, "PNG")
         (tile,) = swapped.tile
         swapped.tile = [tile._replace(args=f"{swapped.mode};16L")]
-        upper, lower = np.asarray(image), np.asarray(swapped)
+        upper, lower = _released(image), _released(swapped)
     key = struct.unpack(">3H", promised.clear) if promised.colour == RGB and len(promised.clear) == 6 else None
     shallow = _spread(upper, lower, alpha, key)
     shallow.info["exif"] = image.info.get("exif")
     return shallow
+
+
+def _released(image: Image.Image) -> np.ndarray:
+    """The pixels of an image that is not needed any longer."""
+    pixels = np.asarray(image)
+    image.close()
+    return pixels
 
 
 def _spread(upper: np.ndarray, lower: np.ndarray, alpha: bool, key: tuple[int, ...] | None) -> Image.Image:

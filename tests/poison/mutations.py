@@ -48,6 +48,26 @@ def insert(data: bytearray, randomness: random.Random) -> None:
     data[at:at] = randomness.randbytes(randomness.randint(1, 100))
 
 
+PIECES = (
+    b"\xff",
+    b"\xff\xfe\0\2",
+    b"\xff\xd0",
+    b"\xff\0",
+    b"\0\0\0\0tEXt" + b"\x9c\x31\x2a\x5c",
+    b"\x09\0\1\0LO\0\0",
+    b"\xfe\xff\0\xe0\0\0\0\0",
+    b"\x09\0\1\0SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff",
+    b"\xff\x64\0\2",
+    b"\x80",
+)
+"""What readers loop over: fill bytes, segments, restarts, chunks, elements, items, nests, comments, idle codes."""
+
+
+def stuff(data: bytearray, randomness: random.Random) -> None:
+    at = _place(data, randomness)
+    data[at:at] = randomness.choice(PIECES) * (1 << randomness.randrange(17))
+
+
 STEPS: tuple[Callable[[bytearray, random.Random], None], ...] = (
     flip,
     flip,
@@ -57,6 +77,7 @@ STEPS: tuple[Callable[[bytearray, random.Random], None], ...] = (
     remove,
     repeat,
     insert,
+    stuff,
 )
 
 
