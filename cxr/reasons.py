@@ -1,6 +1,6 @@
 """Every reason a result can carry: a stable code for machines and one sentence for people.
 
-The rule defended here: a sentence names a value, its bound and a remedy, and never a file name, a key or a DICOM
+A sentence names a value, its bound and a remedy, and never a file name, a key or a DICOM
 tag's text. Numbers are the only thing that may be filled in.
 """
 

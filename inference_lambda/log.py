@@ -1,6 +1,6 @@
 """One JSON object per line on stdout, and the embedded metric format.
 
-The rule defended here: only the fields listed here reach the log. None of them can hold a file name, an object key or
+Only the fields listed here reach the log. None of them can hold a file name, an object key or
 a DICOM tag; an exception is logged as its type, its AWS code and the places it passed, never as its message.
 """
 

@@ -1,6 +1,6 @@
 """The model in memory.
 
-The rule defended here: a model answers only after its manifest, its bytes and its golden films have been verified.
+A model answers only after its manifest, its bytes and its golden films have been verified.
 What cannot be verified never replaces what was; a cold start without a usable current model serves the previous one,
 and says so. Without a pointer no model is promoted, and none answers.
 """

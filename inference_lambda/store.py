@@ -1,6 +1,6 @@
 """S3 as this function needs it: whole objects, conditional writes, and four outcomes that callers can tell apart.
 
-The rule defended here: a caller decides on Gone, Conflict and NotModified; everything else that S3 answers is passed
+A caller decides on Gone, Conflict and NotModified; everything else that S3 answers is passed
 on as it is, because only the queue may decide how often to try again. No encryption header is sent: the bucket's own
 default applies.
 """

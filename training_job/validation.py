@@ -1,12 +1,13 @@
 """Is this dataset fit to be learned from and measured on? Answered before any network is built.
 
 What would make the figures dishonest stops the job (a byte-identical film in train and test or in both classes, a
-patient on both sides according to patients.csv); what is merely suspicious is reported, with numbers.
+patient on both sides according to patients.csv); what is merely suspicious is reported, with numbers. Films are named
+by digest: file names may hold patients' names, and reports and logs outlive the films.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -24,17 +25,19 @@ THUMBNAIL = 32
 NEAR_DUPLICATE = 0.99
 CHUNK = 1024
 SHOWN = 20
+DIGITS = 16  # of a film's sha256, by which it is named
+HOW = f"films are named by the first {DIGITS} digits of their sha256; `sha256sum` finds them"
 
 
 def validate(dataset: Dataset) -> dict[str, Any]:
-    """The report (see `describe`). Raises BadDataset on what would be dishonest, naming the films."""
+    """The report (see `describe`). Raises BadDataset on what would be dishonest."""
     train, test = dataset.train, dataset.test
     _refuse_shared_films(train, test)
     refuse_two_labels(train)
     refuse_two_labels(test)
     _refuse_shared_patients(dataset)
     pairs = near_duplicates(train, test)
-    names = _unchecked_names(dataset)
+    unchecked = _unchecked_names(dataset)
     return {
         "digest": dataset.digest,
         "counts": dataset.counts(),
@@ -43,17 +46,18 @@ def validate(dataset: Dataset) -> dict[str, Any]:
         "listed_films": len(dataset.listed),
         "exact_duplicates": {"train": _groups(train), "test": _groups(test)},
         "near_duplicates": {name: {"count": len(found), "pairs": found[:SHOWN]} for name, found in pairs.items()},
-        "shared_patient_names": {"count": len(names), "names": names[:SHOWN]},
+        "shared_patient_names": {"count": len(unchecked), "films": list(unchecked.values())[:SHOWN]},
         "coloured": len(_coloured(dataset)),
-        "warnings": _warnings(dataset, pairs, names),
+        "warnings": _warnings(dataset, pairs, unchecked),
     }
 
 
-def _warnings(dataset: Dataset, pairs: dict[str, list[list[str]]], names: list[str]) -> list[str]:
+def _warnings(dataset: Dataset, pairs: dict[str, list[list[Any]]], unchecked: dict[str, str]) -> list[str]:
     warnings = []
-    if names:
+    if unchecked:
         warnings.append(
-            f"{len(names)} patient names occur in train/ and in test/ (for example {names[0]}); in Kaggle's archive "
+            f"{len(unchecked)} patient names occur in train/ and in test/ (for example that of the film "
+            f"{next(iter(unchecked.values()))}); in Kaggle's archive "
             "the numbering restarts, so this proves no overlap: list the films in patients.csv (file,patient) to have "
             "it checked"
         )
@@ -63,12 +67,13 @@ def _warnings(dataset: Dataset, pairs: dict[str, list[list[str]]], names: list[s
             f"{len(pairs['across'])} near-duplicates between train/ and test/ (for example {one} and {other}, "
             f"correlation {correlation}); look at them, the test figures may flatter"
         )
-    labels = dict(zip(dataset.train.files, dataset.train.labels.tolist(), strict=True))
+    labels = dict(zip(_names(dataset.train), dataset.train.labels.tolist(), strict=True))
     if torn := [pair for pair in pairs["train"] if labels[pair[0]] != labels[pair[1]]]:
         warnings.append(
             f"{len(torn)} near-duplicates in train/ have different labels; look which is right: {_named(torn)}"
         )
-    buckets = {dataset.train.files[row]: name for name, rows in dataset.rows.items() for row in rows}
+    trained = _names(dataset.train)
+    buckets = {trained[row]: name for name, rows in dataset.rows.items() for row in rows}
     if leaks := [pair for pair in pairs["train"] if buckets[pair[0]] != buckets[pair[1]]]:
         warnings.append(
             f"{len(leaks)} near-duplicates lie in different buckets of train/, as if of different patients; list them "
@@ -86,37 +91,40 @@ def _warnings(dataset: Dataset, pairs: dict[str, list[list[str]]], names: list[s
     return warnings
 
 
+def _names(films: Films) -> list[str]:
+    return [digest[:DIGITS] for digest in films.digests]
+
+
 def _named(pairs: list[list[Any]]) -> str:
     return some([f"{one} and {other}" for one, other, _ in pairs])
 
 
 def _coloured(dataset: Dataset) -> list[str]:
     return [
-        file
+        name
         for films in (dataset.train, dataset.test)
-        for file, saturation in zip(films.files, films.saturations.tolist(), strict=True)
+        for name, saturation in zip(_names(films), films.saturations.tolist(), strict=True)
         if saturation > SATURATION_LIMIT
     ]
 
 
 def _refuse_shared_films(train: Films, test: Films) -> None:
-    where = {digest: file for file, digest in zip(train.files, train.digests, strict=True)}
-    shared = [(where[digest], file) for file, digest in zip(test.files, test.digests, strict=True) if digest in where]
+    known = set(train.digests)
+    shared = [name for name, digest in zip(_names(test), test.digests, strict=True) if digest in known]
     if shared:
         raise BadDataset(
-            f"{len(shared)} films lie byte for byte in train/ and in test/, for example {shared[0][0]} = "
-            f"{shared[0][1]}; remove one of each, or the test figures are not honest"
+            f"{len(shared)} films lie byte for byte in train/ and in test/, for example {shared[0]}; remove one of "
+            f"each, or the test figures are not honest ({HOW})"
         )
 
 
 def refuse_two_labels(films: Films) -> None:
     """Raises BadDataset when byte-identical films have different labels."""
-    seen: dict[str, tuple[str, int]] = {}
-    for file, digest, label in zip(films.files, films.digests, films.labels.tolist(), strict=True):
-        other, known = seen.setdefault(digest, (file, label))
-        if known != label:
+    seen: dict[str, int] = {}
+    for digest, label in zip(films.digests, films.labels.tolist(), strict=True):
+        if seen.setdefault(digest, label) != label:
             raise BadDataset(
-                f"{file} and {other} are one film with two labels; decide which is right, remove the other"
+                f"the film {digest[:DIGITS]} has two labels; decide which is right, remove the other ({HOW})"
             )
 
 
@@ -128,30 +136,35 @@ def _refuse_shared_patients(dataset: Dataset) -> None:
     )
     shared = sorted(train & test)
     if shared:
+        film = next(
+            name
+            for name, file in zip(_names(dataset.test), dataset.test.files, strict=True)
+            if dataset.listed.get(file) == shared[0]
+        )
         raise BadDataset(
-            f"patients.csv puts {len(shared)} patients into both train/ and test/, for example {shared[0]}; move all "
-            "films of a patient to one side"
+            f"patients.csv puts {len(shared)} patients into both train/ and test/, for example that of the test film "
+            f"{film}; move all films of a patient to one side ({HOW})"
         )
 
 
-def _unchecked_names(dataset: Dataset) -> list[str]:
-    """Patient names in the file names of both splits, unless patients.csv lists every film that bears them."""
+def _unchecked_names(dataset: Dataset) -> dict[str, str]:
+    """Patient names in the file names of both splits, unless patients.csv lists every film that bears them; each with
+    the name of a test film.
+    """
     files = (dataset.train.files, dataset.test.files)
     train, test = ({patient_of(file) for file in split} for split in files)
     unlisted = {patient_of(file) for split in files for file in split if file not in dataset.listed}
-    return sorted(train & test & unlisted)
+    films = {patient_of(file): name for file, name in zip(dataset.test.files, _names(dataset.test), strict=True)}
+    return {patient: films[patient] for patient in sorted(train & test & unlisted)}
 
 
 def _groups(films: Films) -> dict[str, Any]:
-    by_digest: dict[str, list[str]] = defaultdict(list)
-    for file, digest in zip(films.files, films.digests, strict=True):
-        by_digest[digest].append(file)
-    groups = [files for files in by_digest.values() if len(files) > 1]
-    return {"groups": len(groups), "films": sum(map(len, groups)), "first": groups[:SHOWN]}
+    groups = {name: count for name, count in Counter(_names(films)).items() if count > 1}
+    return {"groups": len(groups), "films": sum(groups.values()), "first": dict(list(groups.items())[:SHOWN])}
 
 
 def near_duplicates(train: Films, test: Films) -> dict[str, list[list[Any]]]:
-    """{"train", "test", "across"}: [file, file, correlation] of pairs alike at 32x32 that are not byte-identical."""
+    """{"train", "test", "across"}: [film, film, correlation] of pairs alike at 32x32 that are not byte-identical."""
     a, b = _thumbnails(train.pixels), _thumbnails(test.pixels)
     return {
         "train": _alike(train, a, train, a, same=True),
@@ -176,7 +189,7 @@ def _alike(one: Films, a: np.ndarray, other: Films, b: np.ndarray, same: bool) -
             row = start + int(i)
             if (same and row >= j) or one.digests[row] == other.digests[j]:
                 continue
-            found.append([one.files[row], other.files[j], round(float(correlation[i, j]), 4)])
+            found.append([one.digests[row][:DIGITS], other.digests[j][:DIGITS], round(float(correlation[i, j]), 4)])
     return sorted(found, key=lambda pair: -pair[2])
 
 
@@ -192,4 +205,5 @@ def describe(report: dict[str, Any]) -> str:
     for name, near in report["near_duplicates"].items():
         if near["count"]:
             lines.append(f"  {near['count']} near-duplicate pairs ({name})")
-    return "\n".join(lines + [f"  warning: {text}" for text in report["warnings"]])
+    warnings = [f"  warning: {text}" for text in report["warnings"]]
+    return "\n".join([*lines, *warnings, *([f"  {HOW}"] if warnings else [])])
