@@ -81,10 +81,11 @@ def random_network(side: int) -> Any:
     """VGG16 with the gap head, served."""
     from training_job import network
     from training_job.heads import HEADS
+    from training_job.logistic import Line
     from training_job.served_graph import served_graph
 
     net = network.build(HEADS["gap"], None, 256, seed=0, side=side)
-    return served_graph(net, 1.0, np.zeros(512, np.float32), np.eye(512, dtype=np.float32))
+    return served_graph(net, Line(1.0, 0.0), np.zeros(512, np.float32), np.eye(512, dtype=np.float32))
 
 
 def write_onnx(folder: Path, model: Any, calibration: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.accuracy import DATA, RUNS, WORK
 from benchmarks.record import ROOT, Table, arguments, record, table
+from cxr.bundle import SIDE
 from cxr.engine import Engine
 from training_job import augment
 from training_job.dataset import Dataset, Films, read_dataset
@@ -85,7 +86,7 @@ def main(argv: list[str]) -> int:
     if not DATA.is_dir() or not finished:
         print(f"no real films or no finished run under {WORK.relative_to(ROOT)}: nothing measured")
         return 0
-    dataset: Dataset = read_dataset(DATA, Stop())
+    dataset: Dataset = read_dataset(DATA, SIDE, Stop())
     tune = dataset.bucket("tune")
     varied = np.stack(list(augment.augmented(tune.pixels, STRONG, SEED, 1)))
     rows = [measure(name, tune, varied) for name in finished]

@@ -20,7 +20,7 @@ from cxr.labels import CLASSES
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
-HEADS = ("gap", "flatten")
+HEADS = ("gap", "flatten", "end_to_end")
 SOURCES = ("imagenet", "channel", "random")
 PRECISIONS = ("int8", "float16", "float32")
 MAX_MANIFEST_BYTES = 1 << 20
@@ -49,7 +49,9 @@ class Bundle:
     inconsistent.
 
     threshold, low_confidence: probabilities. conformal["quantile"][class]: of 1 - p, None = infinite. ood["limit"]: in
-    units of the model's ood_distance. temperature: already inside the graph, kept for the record.
+    units of the model's ood_distance. temperature: already inside the graph, kept for the record. calibration: likewise
+    {"slope", "offset", "prevalence"}, of which the first is 1 / temperature and the last what the probability stands
+    for; None of a model that has a temperature alone.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Bundle:
     low_confidence: float = LOW_CONFIDENCE
     classes: tuple[str, ...] = CLASSES
     input: dict[str, Any] | None = None
+    calibration: dict[str, float] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -181,6 +184,11 @@ def _check(bundle: Bundle) -> None:
     for name in ("seed", "fine_tune_blocks"):
         _expect(name, getattr(bundle, name), _is_count(getattr(bundle, name)), "an integer from 0")
     _expect_number("temperature", bundle.temperature, 0.0, math.inf, open_low=True)
+    if bundle.calibration is not None:
+        _expect_number("calibration.slope", _get(bundle.calibration, "slope"), 0.0, math.inf, open_low=True)
+        _expect_number("calibration.offset", _get(bundle.calibration, "offset"), -math.inf, math.inf)
+        prevalence = _get(bundle.calibration, "prevalence")
+        _expect_number("calibration.prevalence", prevalence, 0.0, math.nextafter(1.0, 0.0), open_low=True)
     _expect_number("threshold", bundle.threshold, 0.0, 1.0)
     _expect_number("low_confidence", bundle.low_confidence, 0.5, 1.0)
     _expect_number("ood.limit", _get(bundle.ood, "limit"), 0.0, math.inf, open_low=True)

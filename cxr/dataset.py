@@ -18,6 +18,9 @@ SPLITS = ("train", "test")
 UNUSED_SPLIT = "val"
 """Kaggle's 16 films; held-out films are cut from train/ by patient instead."""
 PATIENT_LIST = "patients.csv"
+SUBTYPE_LIST = "subtypes.csv"
+"""Which pneumonias are bacterial and which viral."""
+LISTS = (PATIENT_LIST, SUBTYPE_LIST)
 COMPLETE = "complete.json"
 """The mark of a whole corrected version, written last."""
 WRAPPING = "chest_xray"
@@ -55,7 +58,7 @@ def judge(path: str, size: int | None = None, splits: Sequence[str] = SPLITS) ->
     parts = path.split("/")
     if is_junk(parts):
         return Judgement("beside", "left behind by an archiver or a desktop")
-    if path in (PATIENT_LIST, COMPLETE):
+    if path in (*LISTS, COMPLETE):
         return Judgement("beside", path)
     if splits and parts[0] == UNUSED_SPLIT and len(parts) > 1:
         return Judgement("beside", f"{UNUSED_SPLIT}/ (not used)")
@@ -70,8 +73,9 @@ def is_junk(parts: Sequence[str]) -> bool:
 def _placed(parts: Sequence[str], splits: Sequence[str]) -> Judgement | None:
     """A stray where the folders are wrong. Folders below a class may have any name but that of a class or a split."""
     layout = [names for names in (splits, CLASSES) if names]
-    if len(parts) == 1 and parts[0].lower().startswith(f"{PATIENT_LIST.partition('.')[0]}."):
-        return Judgement("stray", f"must be called {PATIENT_LIST}, in this case")
+    for name in LISTS:
+        if len(parts) == 1 and parts[0].lower().startswith(f"{name.partition('.')[0]}."):
+            return Judgement("stray", f"must be called {name}, in this case")
     for part, names in zip(parts[:-1], layout, strict=False):
         if part not in names:
             meant = next((name for name in names if name.lower() == part.lower()), None)

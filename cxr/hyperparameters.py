@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-HEADS = ("gap", "flatten")
+from cxr.bundle import HEADS, SIDE, SIDES
+
 WEIGHT_SOURCES = ("imagenet", "channel", "random")
 
 # The platform's own keys (script mode of the SageMaker toolkit); they are not ours to judge.
@@ -52,7 +53,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Number:
-    """A number in a closed range. `of_head`, where it is not empty, has the default of each head; `default` is None."""
+    """A number in a closed range. `of_head`, where it is not empty, has the default of each head; `default` is None.
+
+    step: what it is a multiple of; 0 for any number.
+    """
 
     title: str
     text: str
@@ -61,6 +65,7 @@ class Number:
     low: float
     high: float
     of_head: Mapping[str, float | int] = field(default_factory=dict)
+    step: int = 0
 
     @property
     def form_default(self) -> float | int | None:
@@ -71,7 +76,7 @@ class Number:
         value = float(text)
         if self.kind is int and value != int(value):
             raise ValueError
-        if not self.low <= value <= self.high:
+        if not self.low <= value <= self.high or (self.step and value % self.step):
             raise ValueError
         return self.kind(value)
 
@@ -83,12 +88,14 @@ class Number:
             "type": kind if self.default is not None else [kind, "null"],
             "minimum": self.low,
             "maximum": self.high,
+            **({"multipleOf": self.step} if self.step else {}),
             "title": self.title,
             "description": f"{self.text} Empty: {empty}." if empty else self.text,
         }
 
     def __str__(self) -> str:
-        return f"a{'n integer' if self.kind is int else ' number'} from {self.low} to {self.high}"
+        steps = f" in steps of {self.step}" if self.step else ""
+        return f"a{'n integer' if self.kind is int else ' number'} from {self.low} to {self.high}{steps}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,14 @@ def _as(specification: Specification) -> Any:
 class Hyperparameters:
     """The settings of a job, resolved."""
 
-    head: str = _as(Choice("Head", "gap: one probability; flatten: a two-class softmax.", "gap", HEADS))
+    head: str = _as(
+        Choice(
+            "Head",
+            "end_to_end: all of VGG16 trained on small films; gap, flatten: the two source systems, VGG16 frozen.",
+            "gap",
+            HEADS,
+        )
+    )
     weights: str = _as(
         Choice(
             "Start weights",
@@ -144,9 +158,39 @@ class Hyperparameters:
     )
     # The flatten system's source trained for one pass over the data; the gap head costs seconds and stops early.
     epochs: int = _as(
-        Number("Epochs", "Upper bound of the head's training.", int, None, 1, 500, {"gap": 30, "flatten": 1})
+        Number(
+            "Epochs",
+            "Upper bound of the head's training; of end_to_end exactly so many.",
+            int,
+            None,
+            1,
+            500,
+            {"gap": 30, "flatten": 1, "end_to_end": 4},
+        )
     )
-    learning_rate: float = _as(Number("Learning rate", "Of the head.", float, 1e-3, 1e-7, 1.0))
+    side: int = _as(
+        Number(
+            "Side",
+            "Pixels a side of the square film that the model takes; half the side costs a quarter.",
+            int,
+            None,
+            SIDES.start,
+            SIDES[-1],
+            {"gap": SIDE, "flatten": SIDE, "end_to_end": 112},
+            SIDES.step,
+        )
+    )
+    learning_rate: float = _as(
+        Number(
+            "Learning rate",
+            "Of the head; of end_to_end that of the convolutions, whose head learns at ten times this rate.",
+            float,
+            None,
+            1e-7,
+            1.0,
+            {"gap": 1e-3, "flatten": 1e-3, "end_to_end": 1e-4},
+        )
+    )
     batch_size: int = _as(Number("Batch size", "Films per step.", int, 32, 1, 1024))
     dense_units: int = _as(Number("Dense units", "Width of the hidden layer of the gap head.", int, 256, 1, 4096))
     patience: int = _as(

@@ -9,14 +9,9 @@ precision, to take one for two puts her on both sides of a cut.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
-from collections.abc import Collection
-from pathlib import Path, PurePosixPath
-
-from cxr.dataset import some
+from pathlib import PurePosixPath
 
 # Kaggle's names (person1234_virus_1.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-1436-0001.jpeg) and those of the original
 # archive at Mendeley, disease-patient-number (BACTERIA-1008087-0001.jpeg), in any case.
@@ -25,10 +20,6 @@ _NUMBERED = re.compile(r"((?:NORMAL2-)?IM-\d+|(?:BACTERIA|NORMAL|VIRUS)-\d+)-", 
 
 TUNE_BELOW, CALIBRATE_BELOW = 7, 15
 BUCKETS = ("train", "tune", "calibrate")
-
-
-class BadPatientList(ValueError):
-    """patients.csv cannot be used."""
 
 
 def patient_of(file: str) -> str:
@@ -66,38 +57,3 @@ def with_twins(patients: list[str], digests: list[str]) -> list[str]:
         first, second = sorted((root(patient), root(seen.setdefault(digest, patient))))
         joined[second] = first
     return [root(patient) for patient in patients]
-
-
-def read_patient_list(path: Path, films: Collection[str]) -> dict[str, str]:
-    """{file: patient} of a CSV with the columns `file` (relative to the dataset's root) and `patient`.
-
-    Every row names one of `films` (not every film needs a row): a list that matches nothing would check nothing. Raises
-    BadPatientList naming the lines.
-    """
-    patients: dict[str, str] = {}
-    strangers: list[str] = []
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadPatientList(f"{path} is not UTF-8 ({error.reason}); save it as CSV UTF-8") from error
-    with io.StringIO(text, newline="") as lines:
-        reader = csv.DictReader(lines)
-        if reader.fieldnames is None or not {"file", "patient"} <= set(reader.fieldnames):
-            raise BadPatientList(f"{path} needs a header with the columns file and patient; it has {reader.fieldnames}")
-        for number, row in enumerate(reader, start=2):
-            file, patient = (row["file"] or "").strip(), (row["patient"] or "").strip()
-            if not file or not patient:
-                raise BadPatientList(f"{path}, line {number}: file or patient is empty; fill both or drop the line")
-            if patients.get(file, patient) != patient:
-                raise BadPatientList(f"{path}, line {number}: {file} belongs to {patients[file]} and to {patient}")
-            patients[file] = patient
-            if file not in films:
-                strangers.append(f"line {number}: {file}")
-    if not patients:
-        raise BadPatientList(f"{path} has a header and no row; list the films, or take the file away")
-    if strangers:
-        raise BadPatientList(
-            f"{path}: {len(strangers)} of its rows name no film; give each film's path relative to the dataset folder, "
-            f"with forward slashes, as {min(films)}, or drop the row: {some(strangers)}"
-        )
-    return patients

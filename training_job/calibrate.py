@@ -8,55 +8,9 @@ import hashlib
 import math
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import expit
 from sklearn.covariance import LedoitWolf
 
 OOD_PERCENTILE = 99.0
-# A trained network is over-confident, T > 1. The likelihood asks for T -> 0 only when it separates the few tune films
-# perfectly, which is no evidence for that much certainty.
-TEMPERATURE_RANGE = (0.5, 20.0)
-
-
-def temperature(logits: np.ndarray, labels: np.ndarray, within: tuple[float, float] = TEMPERATURE_RANGE) -> float:
-    """The T of least log loss of sigmoid(logits / T) (Guo et al. 2017), between two bounds.
-
-    1.0 when a class is missing.
-    """
-    if len(set(labels.tolist())) < 2:
-        return 1.0
-    signed = np.where(labels == 1, logits, -logits)
-
-    def loss(log_t: float) -> float:
-        return float(np.logaddexp(0.0, -signed / math.exp(log_t)).mean())
-
-    low, high = (math.log(bound) for bound in within)
-    return math.exp(float(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
-
-
-def at_bound(found: float) -> bool:
-    """Whether a temperature ran to a bound: no temperature fits these films."""
-    low, high = TEMPERATURE_RANGE
-    return not low * 1.01 < found < high / 1.01
-
-
-def threshold(probabilities: np.ndarray, labels: np.ndarray, sensitivity_floor: float) -> float:
-    """The cut of best balanced accuracy among those whose sensitivity keeps the floor; 0.5 when a class is missing.
-
-    Candidates lie midway (in logits) between neighbouring probabilities; on a plateau the middle candidate is taken.
-    """
-    if len(set(labels.tolist())) < 2:
-        return 0.5
-    values = np.clip(np.unique(probabilities), 1e-7, 1 - 1e-7)
-    logits = np.log(values / (1 - values))
-    cuts = np.concatenate([[logits[0] - 1.0], (logits[1:] + logits[:-1]) / 2])
-    raw = np.log(np.clip(probabilities, 1e-7, 1 - 1e-7) / (1 - np.clip(probabilities, 1e-7, 1 - 1e-7)))
-    positive, negative = np.sort(raw[labels == 1]), np.sort(raw[labels == 0])
-    sensitivity = 1 - np.searchsorted(positive, cuts, side="left") / len(positive)
-    specificity = np.searchsorted(negative, cuts, side="left") / len(negative)
-    balanced = np.where(sensitivity >= sensitivity_floor - 1e-12, (sensitivity + specificity) / 2, -1.0)
-    best = np.flatnonzero(balanced >= balanced.max() - 1e-12)
-    return float(expit(cuts[best[len(best) // 2]]))
 
 
 def conformal_quantile(probabilities_of_class: np.ndarray, alpha: float) -> float | None:

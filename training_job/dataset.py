@@ -10,17 +10,18 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from cxr.bundle import SIDE
-from cxr.dataset import PATIENT_LIST, SPLITS, judge, some
+from cxr.dataset import PATIENT_LIST, SPLITS, SUBTYPE_LIST, judge, some
 from cxr.film import UnreadableImage
+from cxr.film_list import read_film_list
 from cxr.labels import CLASSES
-from cxr.patients import BUCKETS, bucket_of, patient_of, read_patient_list, with_twins
+from cxr.patients import BUCKETS, bucket_of, patient_of, with_twins
 from cxr.reader import read_film
+from cxr.subtypes import read_subtypes
 from training_job.console import progress
 from training_job.litert import cores
 from training_job.stop import Stop
@@ -34,7 +35,7 @@ class BadDataset(ValueError):
 class Films:
     """The films of one split, in text order of their paths.
 
-    files: paths relative to the dataset's root. pixels: uint8 [n, 224, 224]. labels: int64 [n], index into CLASSES.
+    files: paths relative to the dataset's root. pixels: uint8 [n, side, side]. labels: int64 [n], index into CLASSES.
     patients: ids after twins were joined. digests: sha256 of each file's bytes. saturations: float64 [n], cxr.film's.
     """
 
@@ -69,7 +70,7 @@ class Films:
 class Dataset:
     """`train`: the films of the train folder. `rows`: which of them each bucket owns. `digest` names it all.
 
-    listed: {film: patient} of patients.csv, empty without one.
+    listed: {film: patient} of patients.csv, subtypes: {film: subtype} of subtypes.csv; empty without one.
     """
 
     root: Path
@@ -78,6 +79,7 @@ class Dataset:
     rows: dict[str, np.ndarray]
     digest: str
     listed: dict[str, str]
+    subtypes: dict[str, str] = field(default_factory=dict)
 
     def bucket(self, name: str) -> Films:
         return self.train.take(self.rows[name])
@@ -152,23 +154,32 @@ def _files(root: Path, splits: Sequence[str]) -> Iterator[str]:
         yield from ("/".join((*parts, name)) for name in files)
 
 
-def read_films(root: Path, stop: Stop) -> tuple[Films, dict[str, str]]:
+def read_films(root: Path, side: int, stop: Stop) -> tuple[Films, dict[str, str]]:
     """The films of one folder that holds NORMAL/ and PNEUMONIA/, and {film: patient} of its patients.csv if it has one.
 
-    Raises BadDataset, BadPatientList.
+    Raises BadDataset, BadFilmList.
     """
     if not root.is_dir():
         raise BadDataset(f"{root} is missing: name a folder that holds NORMAL/ and PNEUMONIA/")
     _require_classes(root)
     entries = _of_both_classes(root, _films(root, ()), "")
     listed = _listed_patients(root, entries)
-    return _read_split(root, "", entries, listed, stop), listed
+    return _read_split(root, "", entries, listed, side, stop), listed
 
 
 def _listed_patients(root: Path, entries: list[tuple[str, int]]) -> dict[str, str]:
-    """{film: patient} of patients.csv, empty where there is none. Raises BadPatientList."""
+    """{film: patient} of patients.csv, empty where there is none. Raises BadFilmList."""
     path = root / PATIENT_LIST
-    return read_patient_list(path, {file for file, _ in entries}) if path.is_file() else {}
+    return read_film_list(path, "patient", {file for file, _ in entries}) if path.is_file() else {}
+
+
+def _listed_subtypes(root: Path, entries: list[tuple[str, int]]) -> dict[str, str]:
+    """{film: subtype} of subtypes.csv, empty where there is none. Raises BadFilmList."""
+    path = root / SUBTYPE_LIST
+    if not path.is_file():
+        return {}
+    ill = {file for file, label in entries if CLASSES[label] == "PNEUMONIA"}
+    return read_subtypes(path, {file for file, _ in entries}, ill)
 
 
 def _folder(parent: Path, name: str) -> Path:
@@ -186,11 +197,12 @@ def _folder(parent: Path, name: str) -> Path:
     raise BadDataset(f"{parent / name} is missing; {parent} holds {there or 'no folder'}; add {name}/ with its films")
 
 
-def read_dataset(root: Path, stop: Stop) -> Dataset:
-    """Read, check the files one by one, and cut the train folder into buckets. Raises BadDataset, BadPatientList."""
+def read_dataset(root: Path, side: int, stop: Stop) -> Dataset:
+    """Read, check the files one by one, and cut the train folder into buckets. Raises BadDataset, BadFilmList."""
     found = listing(root)
-    listed = _listed_patients(root, [entry for entries in found.values() for entry in entries])
-    films = {split: _read_split(root, split, entries, listed, stop) for split, entries in found.items()}
+    entries = [entry for of_split in found.values() for entry in of_split]
+    listed, subtypes = _listed_patients(root, entries), _listed_subtypes(root, entries)
+    films = {split: _read_split(root, split, of_split, listed, side, stop) for split, of_split in found.items()}
     train = films["train"]
     buckets = np.array([bucket_of(patient) for patient in train.patients])
     rows = {name: np.flatnonzero(buckets == name) for name in BUCKETS}
@@ -203,11 +215,21 @@ def read_dataset(root: Path, stop: Stop) -> Dataset:
                 f"no patient of {root / 'train'} falls into the {name} bucket ({len(set(train.patients))} patients, it "
                 "gets about one in 13); add films of more patients"
             )
-    return Dataset(root, train, films["test"], rows, digest_of(listed, *films.values()), listed)
+    digest = digest_of(listed, *films.values(), subtypes=subtypes)
+    return Dataset(root, train, films["test"], rows, digest, listed, subtypes)
 
 
-def _read_split(root: Path, split: str, entries: list[tuple[str, int]], listed: dict[str, str], stop: Stop) -> Films:
-    pixels = np.empty((len(entries), SIDE, SIDE), np.uint8)
+def films_at(root: Path, films: Films, side: int, stop: Stop) -> Films:
+    """The same films for a model of another side. Raises BadDataset, Stopped."""
+    entries = list(zip(films.files, films.labels.tolist(), strict=True))
+    there = _read_split(root, "", entries, {}, side, stop)
+    return replace(films, pixels=there.pixels)
+
+
+def _read_split(
+    root: Path, split: str, entries: list[tuple[str, int]], listed: dict[str, str], side: int, stop: Stop
+) -> Films:
+    pixels = np.empty((len(entries), side, side), np.uint8)
     saturations = np.zeros(len(entries))
     digests = [""] * len(entries)
     broken: list[str] = []
@@ -216,7 +238,7 @@ def _read_split(root: Path, split: str, entries: list[tuple[str, int]], listed: 
         file = entries[row][0]
         try:
             data = (root / file).read_bytes()
-            film = read_film(data)
+            film = read_film(data, side)
         except UnreadableImage as error:
             broken.append(f"{file}: {error.sentence}")
         except OSError as error:
@@ -239,13 +261,15 @@ def _read_split(root: Path, split: str, entries: list[tuple[str, int]], listed: 
     return Films(files, pixels, labels, with_twins(ids, digests), digests, saturations)
 
 
-def digest_of(listed: Mapping[str, str], *splits: Films) -> str:
-    """sha256 over every path, every file's sha256 and every row of patients.csv (it decides the buckets).
+def digest_of(listed: Mapping[str, str], *splits: Films, subtypes: Mapping[str, str] | None = None) -> str:
+    """sha256 over every path, every file's sha256 and every row of patients.csv (it decides the buckets) and of
+    subtypes.csv (it decides what is learned).
 
     The same data, wherever it lies, has the same digest.
     """
     lines = [f"{file} {digest}" for films in splits for file, digest in zip(films.files, films.digests, strict=True)]
     lines += [f"{file} belongs to {patient}" for file, patient in sorted(listed.items())]
+    lines += [f"{file} is {subtype}" for file, subtype in sorted((subtypes or {}).items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

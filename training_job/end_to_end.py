@@ -11,31 +11,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
 
-from training_job import kinds, scores
+from training_job import arithmetic, kinds, learning, provenance, scores
 from training_job.averaging import Averaging, arrays, assign, averaged
 from training_job.checkpoint import Checkpoints, State
 from training_job.console import bar, say
+from training_job.context import Context
 from training_job.crops import Crops, cropped
+from training_job.dataset import Dataset
+from training_job.devices import Devices
+from training_job.fit import Diverged
 from training_job.stop import Stop
 
 PHASE = "end_to_end"
-DEVIATION = 58.0
-"""Grey levels; of ImageNet's photographs, which the first layer expects."""
-FAINTEST = 8.0
-"""Grey levels; a flatter film is not blown up further."""
 SMOOTHING = 0.1
-DROPOUT = 0.3
 PREDICT_BATCH = 64
-
-
-class Diverged(ValueError):
-    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +50,27 @@ class Lesson:
     kinds: np.ndarray
 
 
-def network(side: int, weights: Path | None, dense_units: int, seed: int) -> keras.Model:
-    """film float32 [b, side, side, 1] in 0..255 -> scores float32 [b, 3] of kinds, under Keras' present policy."""
-    keras.utils.set_random_seed(seed)
-    film = keras.Input((side, side, 1), name="film", dtype="float32")
-    ready = layers.Concatenate(name="repeat")([standardized(film)] * 3)
-    base = keras.applications.VGG16(include_top=False, weights=str(weights) if weights else None, input_tensor=ready)
-    embedding = layers.GlobalAveragePooling2D(name="embedding", dtype="float32")(base.output)
-    kept = layers.Dropout(DROPOUT, seed=seed, name="dropout", dtype="float32")(embedding)
-    hidden = layers.Dense(dense_units, activation="relu", name="hidden", dtype="float32")(kept)
-    return keras.Model(film, layers.Dense(len(kinds.KINDS), name="scores", dtype="float32")(hidden))
+def learn(context: Context, dataset: Dataset, weights: Path | None, devices: Devices, engine: str) -> learning.Learned:
+    """Trained as `mixed_precision` says, in bfloat16 or float32, and given back in float32; `engine` is of no use here.
 
-
-def standardized(film: Any) -> Any:
-    """Each film of [b, s, s, 1] with mean 0 and a deviation of DEVIATION grey levels."""
-    centred = film - ops.mean(film, axis=(1, 2), keepdims=True)
-    spread = ops.sqrt(ops.mean(ops.square(centred), axis=(1, 2), keepdims=True))
-    return centred * (DEVIATION / ops.maximum(spread, FAINTEST))
+    Raises BadWeights, Diverged, Stopped.
+    """
+    settings, rows, train_films = context.settings, dataset.rows, dataset.train
+    net = learning.build(context, weights)
+    policy = arithmetic.policy(settings.mixed_precision, devices.gpus)
+    say(f"{PHASE}: {len(rows['train'])} films of {settings.side} px, {settings.epochs} epochs in {policy}")
+    mark = provenance.fingerprint(settings, dataset, net.weights_sha256, policy, mixed=policy != arithmetic.PLAIN)
+    checkpoints = Checkpoints(context.container.checkpoints / PHASE, mark)
+    model = (net if policy == arithmetic.PLAIN else net.in_mixed_precision(policy)).whole()
+    of_film = kinds.of_films(train_films.files, train_films.labels, dataset.subtypes)
+    lesson = Lesson(train_films.pixels[rows["train"]], of_film[rows["train"]])
+    tune = train_films.pixels[rows["tune"]], train_films.labels[rows["tune"]]
+    course = Course(settings.epochs, settings.batch_size, settings.learning_rate, settings.seed)
+    with context.clock.stage(PHASE):
+        state = train(model, lesson, tune, course, checkpoints, context.stop)
+    context.clock.cost(PHASE, sum(epoch["seconds"] for epoch in state.history))
+    net.whole().set_weights(model.get_weights())
+    return learning.Learned(net, "film", train_films.pixels[..., None], "keras", state.histories(), checkpoints)
 
 
 class Batches(keras.utils.PyDataset):

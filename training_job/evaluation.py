@@ -12,9 +12,9 @@ import numpy as np
 
 from cxr.engine import Engine
 from cxr.labels import STATUSES
-from training_job import calibrate, scores
+from training_job import scores
 from training_job.champion import Champion, compare
-from training_job.dataset import Dataset
+from training_job.dataset import Dataset, films_at
 from training_job.limits import shortages
 from training_job.scoring import Scored, score_films, table
 from training_job.serving import Served
@@ -47,11 +47,19 @@ def evaluate(
         "parity": served.parity,
         "reference": _reference(held_out["calibrate"]),
         "risk_coverage": scores.risk_coverage(films.labels, test.probabilities, limits.threshold),
-        "champion": None if champion is None else compare(champion, films, test, limits.threshold, stop),
+        "champion": None if champion is None else _against(champion, dataset, test, limits.threshold, stop),
         "history": histories,
         "notes": _notes(dataset, served, histories, scores.auroc(films.labels, test.probabilities)),
     }
     return Evaluation(metrics, test, held_out["calibrate"])
+
+
+def _against(champion: Champion, dataset: Dataset, test: Scored, threshold: float, stop: Stop) -> dict[str, Any]:
+    """champion.compare on the test films as the champion takes them."""
+    films = dataset.test
+    if champion.bundle.side != films.pixels.shape[1]:
+        films = films_at(dataset.root, films, champion.bundle.side, stop)
+    return compare(champion, films, test, threshold, stop)
 
 
 def _reference(films: Scored) -> dict[str, Any]:
@@ -74,17 +82,12 @@ def _notes(dataset: Dataset, served: Served, histories: Histories, test_auroc: f
     notes = shortages(calibration.limits, calibration.counts, calibration.n_ood)
     if test_auroc == 1.0:
         notes.append("AUROC is 1 on these test films: its bootstrap interval cannot show how uncertain that is")
-    if calibrate.at_bound(calibration.temperature):
-        notes.append(
-            f"the temperature ran to its bound ({calibration.temperature:.3g}): none fits the tune films, so their "
-            "probabilities say little; train longer, or with another head"
-        )
     best = {phase: min(epoch["tune"] for epoch in epochs) for phase, epochs in histories.items()}
-    if best.get("fine_tune", 0.0) > best["head"]:
+    if "fine_tune" in best and best["fine_tune"] > best["head"]:
         notes.append(
             f"the tune loss was {best['head']:.4f} before fine-tuning and is {best['fine_tune']:.4f} after it; asked "
             "for, it was kept: compare with a run without it"
         )
     if len(np.unique(dataset.train.labels[dataset.rows["tune"]])) < 2:
-        notes.append("tune films of one class only: temperature 1 and threshold 0.5 were not fitted")
+        notes.append("tune films of one class only: slope 1, offset 0 and threshold 0.5 were not fitted")
     return notes

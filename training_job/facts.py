@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cxr.bundle import input_of
 from cxr.hyperparameters import Hyperparameters
 from cxr.labels import CLASSES
 from training_job.limits import Calibration, manifest_fields
@@ -29,10 +30,11 @@ class Facts:
         return {
             "name": self.name,
             "head": settings.head,
+            "input": input_of(settings.side),
             "weights": self.weights,
             "fine_tune_blocks": settings.fine_tune_blocks,
             "precision": self.precision,
-            "temperature": calibration.temperature,
+            **calibration.line.manifest_fields(),
             **manifest_fields(calibration.limits, calibration.counts, calibration.n_ood),
             "dataset": {"digest": self.digest, "counts": self.counts},
             "seed": settings.seed,

@@ -1,6 +1,6 @@
-"""The two heads: what each does to a grey film before VGG16, what it minimises, how it augments.
+"""The heads: what each does to a grey film before VGG16, what it minimises, how it augments.
 
-A head's preprocessing, loss and augmentation belong together; none is mixed with the other head's.
+A head's preprocessing, loss and augmentation belong together; none is mixed with another head's.
 """
 
 from __future__ import annotations
@@ -78,4 +78,14 @@ FLATTEN = Head(
     # In [0, 1] films move VGG16's features by a thousandth of their size: float16 would keep one bit of that.
     map_type="float32",
 )
-HEADS = {head.name: head for head in (GAP, FLATTEN)}
+# All of VGG16 is trained: each film is standardised (kind_head), and varied anew in every epoch (crops).
+END_TO_END = Head(
+    name="end_to_end",
+    scale=1.0,
+    offset=(0.0, 0.0, 0.0),
+    feature="film",
+    loss="categorical_crossentropy",
+    augmentation=Augmentation(),
+    map_type="float32",
+)
+HEADS = {head.name: head for head in (GAP, FLATTEN, END_TO_END)}

@@ -11,7 +11,7 @@ from typing import Any
 
 from cxr.engine import Engine
 from cxr.metric_definitions import FINAL
-from training_job import champion, export, files, memory, package, pages, precision, report, validation
+from training_job import champion, end_to_end, export, files, memory, package, pages, precision, report, validation
 from training_job.console import say
 from training_job.context import Context
 from training_job.dataset import Dataset, read_dataset, summary
@@ -24,14 +24,14 @@ from training_job.served_graph import served_graph
 from training_job.serving import Exporter, Served
 from training_job.weights import weights_facts, weights_file
 
-LEARNERS = {"gap": learn, "flatten": learn}
+LEARNERS = {"gap": learn, "flatten": learn, "end_to_end": end_to_end.learn}
 """{head: how it is trained}: (context, dataset, weights file, devices, feature engine) -> Learned."""
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write the bundle into the container's model folder; the metrics.
 
-    Raises BadChannel, BadDataset, BadPatientList, BadWeights, BundleError and EngineError (of the champion), NoGpu,
+    Raises BadChannel, BadDataset, BadFilmList, BadWeights, BundleError and EngineError (of the champion), NoGpu,
     Diverged, BrokenExport, Stopped; OSError of a full disk.
     """
     container, settings, clock = context.container, context.settings, context.clock
@@ -51,7 +51,7 @@ def run(context: Context) -> dict[str, Any]:
         counts=dataset.counts(),
         digest=dataset.digest,
     )
-    model = export.with_card(served.model, package.card(facts.name, served.calibration.limits))
+    model = export.with_card(served.model, package.card(facts.name, settings.side, served.calibration.limits))
     engine = Engine(model, threads=cores())
     with clock.stage("evaluate"):
         evaluation = evaluate(engine, dataset, served, learned.histories, served_now, context.stop)
@@ -66,7 +66,7 @@ def run(context: Context) -> dict[str, Any]:
         "model_card.md": pages.render("model_card.md", facts=facts, metrics=metrics),
     }
     found = served.calibration
-    graph = served_graph(learned.network, found.temperature, found.mean, found.whitening)
+    graph = served_graph(learned.network, found.line, found.mean, found.whitening)
     package.write(container.model, graph, contents, metrics={"test": metrics["test"]}, **facts.manifest_fields())
     _announce(metrics, container.model)
     return metrics
@@ -74,7 +74,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def _read(context: Context) -> Dataset:
     """The films, and output/data/dataset_report.json of them."""
-    dataset = read_dataset(context.container.dataset(), context.stop)
+    dataset = read_dataset(context.container.dataset(), context.settings.side, context.stop)
     say(summary(dataset))
     found = validation.validate(dataset)
     say(validation.describe(found))

@@ -5,10 +5,24 @@ A pneumonia whose kind nobody told counts half as either, which is the same as l
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-KINDS = ("normal", "bacteria", "virus")
+from cxr.subtypes import SUBTYPES, subtype_of
+
+KINDS = ("normal", *SUBTYPES)
 UNKNOWN = len(KINDS)
+
+
+def of_films(files: Sequence[str], labels: np.ndarray, listed: Mapping[str, str]) -> np.ndarray:
+    """int [n] of films with labels [n]: normal, the subtype that is listed or in the file's name, or UNKNOWN."""
+
+    def kind(file: str) -> int:
+        subtype = listed.get(file) or subtype_of(file)
+        return KINDS.index(subtype) if subtype else UNKNOWN
+
+    return np.array([kind(file) if label else 0 for file, label in zip(files, labels, strict=True)], np.int64)
 
 
 def targets(kinds: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ def learn(context: Context, dataset: Dataset, weights: Path | None, devices: Dev
     Raises BadWeights, Diverged, Stopped; Int8Refused when an earlier run of the same job has come to it.
     """
     settings, clock = context.settings, context.clock
-    net = _build(context, weights)
+    net = build(context, weights)
     mark = provenance.fingerprint(settings, dataset, net.weights_sha256, engine, devices.mixed)
     checkpoints = Checkpoints(context.container.checkpoints / engine, mark)
     if parity := checkpoints.refusal():
@@ -71,9 +71,11 @@ def learn(context: Context, dataset: Dataset, weights: Path | None, devices: Dev
     return Learned(net, start, inputs[start][0], engine, state.histories(), checkpoints)
 
 
-def _build(context: Context, weights: Path | None) -> network.Network:
+def build(context: Context, weights: Path | None) -> network.Network:
+    """Raises BadWeights."""
     try:
-        return network.build(context.head, weights, context.settings.dense_units, context.settings.seed)
+        one = context.settings
+        return network.build(context.head, weights, one.dense_units, one.seed, one.side)
     except (ValueError, OSError, KeyError) as error:
         raise BadWeights(
             f"VGG16 weights {weights} cannot be loaded ({str(error)[:200]}); give a file written by Keras 3 from "

@@ -1,7 +1,13 @@
 """From a model's raw outputs on held-out films to the limits of its bundle.
 
-Temperature and threshold come from the tune films, conformal quantiles and the distance limit from the calibrate films,
-mean and covariance from the train films; no film serves two of these, and none is a test film.
+Slope, offset and threshold come from the tune films, conformal quantiles and the distance limit from the calibrate
+films, mean and covariance from the train films; no film serves two of these, and none is a test film.
+
+Tune and calibrate films come from the machines of the train films; films of tomorrow may not. So slope and offset are
+fitted to the tune films as they are and to two varied copies of each (training_job.stress), with one vote a patient.
+The threshold is one half, or less where the tune films as they are need it to keep the sensitivity floor. Half of the
+calibrate patients stand behind the quantiles with a varied film: the coverage of the conformal sets is guaranteed for
+such a mixture.
 """
 
 from __future__ import annotations
@@ -10,18 +16,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from cxr.hyperparameters import Hyperparameters
 from cxr.labels import CLASSES
 from cxr.verdict import Limits
-from training_job import calibrate
+from training_job import calibrate, logistic
 from training_job.dataset import Dataset, Films
+from training_job.logistic import Line
 from training_job.scoring import Scored, scored
 
 # Below, the interpolated 99th percentile is hardly more than the largest of them (30 films: 3.5 % of fresh ones lie
 # beyond it, 400: 1.2 %, by simulation).
 OOD_FILMS = 100
+STRESSED_COPIES = {"tune": 2, "calibrate": 1}
+"""Of each film of a bucket."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Calibration:
     distance limit.
     """
 
-    temperature: float
+    line: Line
     mean: np.ndarray
     whitening: np.ndarray
     limits: Limits
@@ -49,21 +57,19 @@ class Calibration:
 
     def apply(self, raw: Raw, saturations: np.ndarray) -> Scored:
         """The served graph's arithmetic on raw outputs."""
-        probabilities = expit(raw.logits / self.temperature)
-        return scored(
-            probabilities, calibrate.distances(raw.embeddings, self.mean, self.whitening), saturations, self.limits
-        )
+        distances = calibrate.distances(raw.embeddings, self.mean, self.whitening)
+        return scored(self.line.probability(raw.logits), distances, saturations, self.limits)
 
 
 def calibrated(raw: dict[str, Raw], dataset: Dataset, settings: Hyperparameters) -> Calibration:
-    """Every limit, from the raw outputs on the films of the three buckets."""
-    tune = dataset.train.labels[dataset.rows["tune"]]
-    temperature = calibrate.temperature(raw["tune"].logits, tune)
-    cut = calibrate.threshold(expit(raw["tune"].logits / temperature), tune, settings.sensitivity_floor)
+    """Every limit, from the raw outputs on the films of the three buckets, and on their varied copies."""
+    line, cut = _line_and_cut(raw, dataset.bucket("tune"), settings.sensitivity_floor)
     mean, whitening = calibrate.whitening(raw["train"].embeddings)
     distances = calibrate.distances(raw["calibrate"].embeddings, mean, whitening)
-    probabilities = expit(raw["calibrate"].logits / temperature)
-    quantiles, counts = conformal(probabilities, dataset.bucket("calibrate"), settings.alpha)
+    films = dataset.bucket("calibrate")
+    varied = np.array([int(digest[-1], 16) % 2 == 1 for digest in films.digests])
+    logits = np.where(varied, raw[stressed("calibrate")].logits, raw["calibrate"].logits)
+    quantiles, counts = conformal(line.probability(logits), films, settings.alpha)
     limits = Limits(
         threshold=cut,
         quantile_normal=quantiles["NORMAL"],
@@ -71,7 +77,20 @@ def calibrated(raw: dict[str, Raw], dataset: Dataset, settings: Hyperparameters)
         alpha=settings.alpha,
         ood_limit=calibrate.ood_limit(distances),
     )
-    return Calibration(temperature, mean, whitening, limits, counts, len(distances))
+    return Calibration(line, mean, whitening, limits, counts, len(distances))
+
+
+def stressed(bucket: str) -> str:
+    """The name of the raw outputs on a bucket's varied copies."""
+    return f"{bucket}_stressed"
+
+
+def _line_and_cut(raw: dict[str, Raw], tune: Films, floor: float) -> tuple[Line, float]:
+    copies = 1 + STRESSED_COPIES["tune"]
+    logits = np.concatenate([raw["tune"].logits, raw[stressed("tune")].logits])
+    labels, patients = np.tile(tune.labels, copies), tune.patients * copies
+    line = logistic.fit(logits, labels, patients)
+    return line, logistic.threshold(line.probability(logits), labels, patients, floor)
 
 
 def conformal(probabilities: np.ndarray, films: Films, alpha: float) -> tuple[dict[str, float | None], dict[str, int]]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
 from training_job.scores import balanced_accuracy, resamples
@@ -33,6 +34,17 @@ class Line:
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         return expit(self.slope * np.asarray(logits, np.float64) + self.offset)
+
+    def manifest_fields(self) -> dict[str, Any]:
+        """Those of bundle.json; what the probability stands for is half of the films with pneumonia."""
+        return {
+            "temperature": 1.0 / self.slope,
+            "calibration": {"slope": self.slope, "offset": self.offset, "prevalence": PREVALENCE},
+        }
+
+    def after(self, first: Line) -> Line:
+        """This line on the log odds that another one gives."""
+        return Line(self.slope * first.slope, self.slope * first.offset + self.offset)
 
     def at(self, prevalence: float) -> Line:
         return Line(self.slope, self.offset + log_odds(prevalence))
@@ -90,6 +102,19 @@ def fit(logits: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> Line
     found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds).x
     slope = math.exp(found[0]) / spread
     return Line(slope, float(found[1]) - slope * centre)
+
+
+def fit_offset(logits: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> Line:
+    """The line of slope 1 of greatest likelihood: for patients too few to say how steep it is."""
+    if len(set(labels.tolist())) < 2:
+        return Line(1.0, 0.0)
+    weights = votes(patients, labels)
+
+    def surplus(offset: float) -> float:
+        return float(weights @ (expit(logits + offset) - labels))
+
+    reach = float(np.abs(logits).max()) + 30.0
+    return Line(1.0, float(brentq(surplus, -reach, reach)))
 
 
 def _spread(values: np.ndarray, weights: np.ndarray) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from keras import layers
 
 from cxr.bundle import SIDE
+from training_job import kind_head
 from training_job.heads import Head
 from training_job.layers import Standardize
 
@@ -47,7 +48,7 @@ class Network:
         return keras.Model(self.film, self.output)
 
     def trunk(self, points: tuple[str, ...]) -> keras.Model:
-        """film float32 [b,224,224,1] in 0..255 -> {point: features}."""
+        """film float32 [b, side, side, 1] in 0..255 -> {point: features}."""
         return keras.Model(self.film, {name: self.points[name] for name in points})
 
     def standardize(self, embeddings: np.ndarray) -> None:
@@ -62,12 +63,12 @@ class Network:
         layer = self.whole().get_layer("standardize")
         layer.set_weights([embeddings.mean(axis=0), 1.0 / spread])
 
-    def in_mixed_precision(self) -> Network:
-        """A twin with the same weights and the same frozen layers that computes in float16 where Keras' policy does.
+    def in_mixed_precision(self, policy: str = "mixed_float16") -> Network:
+        """A twin with the same weights and the same frozen layers that computes as this policy of Keras says.
 
         A way to train, not to serve: its weights are float32.
         """
-        keras.mixed_precision.set_global_policy("mixed_float16")
+        keras.mixed_precision.set_global_policy(policy)
         try:
             twin = build(self.head, None, self.dense_units, seed=0, side=self.film.shape[1])
         finally:
@@ -93,7 +94,8 @@ def build(head: Head, weights: Path | None, dense_units: int, seed: int, side: i
     """
     keras.utils.set_random_seed(seed)
     film = keras.Input((side, side, 1), name="film")
-    grey = layers.Rescaling(head.scale, offset=0.0, name="rescale")(film)
+    varied = kind_head.standardized(film) if head.name == "end_to_end" else film
+    grey = layers.Rescaling(head.scale, offset=0.0, name="rescale", dtype="float32")(varied)
     colour = layers.Concatenate(name="repeat")([grey, grey, grey])
     ready = layers.Rescaling(1.0, offset=list(head.offset), name="center")(colour)
     source = str(weights) if weights is not None else None
@@ -107,12 +109,14 @@ def build(head: Head, weights: Path | None, dense_units: int, seed: int, side: i
     network = Network(head, film, points, logit, output, dense_units, digest_of_weights(base))
     if head.name == "flatten":
         keras.Model(film, logit).get_layer("logit").set_weights([np.array([[-1.0], [1.0]], np.float32)])
-    network.freeze_all_but(0)
+    network.freeze_all_but(BLOCKS if head.name == "end_to_end" else 0)
     return network
 
 
 def _decide(head: Head, pooled: Any, embedding: Any, dense_units: int) -> tuple[Any, Any]:
     """(logit [b, 1], training output) from block5_pool [b, h, w, 512] and its mean [b, 512]."""
+    if head.name == "end_to_end":
+        return kind_head.decide(embedding, dense_units)
     if head.name == "gap":
         ready = Standardize(name="standardize", dtype="float32")(embedding)
         hidden = layers.Dense(dense_units, activation="relu", name="hidden")(ready)

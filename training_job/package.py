@@ -33,11 +33,11 @@ KERAS = "model.keras"
 GOLDEN_FILMS = 4
 # int8 activations are rounded dynamically; another CPU's kernels may land a step away (measured: 0.0 between two CPUs).
 GOLDEN_TOLERANCE = 0.02
+STRETCHED = "stretched to the square (bilinear, antialiased)"
 PREDICTION_COLUMNS = ("file", "label", "probability", "ood_distance", "status")
-INPUT = "film: float32 [1,224,224,1], grey levels 0..255, stretched to the square (bilinear, antialiased)"
 
 
-def card(name: str, limits: Limits) -> dict[str, Any]:
+def card(name: str, side: int, limits: Limits) -> dict[str, Any]:
     """What travels inside every .tflite, so that the file can stand alone: input, labels, limits, intended use."""
     return {
         "classes": list(CLASSES),
@@ -45,7 +45,7 @@ def card(name: str, limits: Limits) -> dict[str, Any]:
         "low_confidence": limits.low_confidence,
         "conformal": {"alpha": limits.alpha, "quantile": limits.quantiles},
         "ood_limit": limits.ood_limit,
-        "input": INPUT,
+        "input": f"film: float32 [1,{side},{side},1], grey levels 0..255, {STRETCHED}",
         "name": name,
         "intended_use": INTENDED_USE,
     }

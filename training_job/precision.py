@@ -11,7 +11,7 @@ import numpy as np
 
 from cxr.hyperparameters import Hyperparameters
 from training_job import scores
-from training_job.heads import START_OF_FINE_TUNING
+from training_job.heads import HEADS, START_OF_FINE_TUNING
 from training_job.scoring import Scored
 
 # int8 is deployed only while it costs less than this on the tune films.
@@ -67,6 +67,8 @@ def why_not_int8(tune_films: int, settings: Hyperparameters) -> str | None:
 
 def why_no_int8_features(settings: Hyperparameters) -> str | None:
     """Why the head should not learn from int8 features though int8 may be served; None when it may."""
+    if HEADS[settings.head].feature == "film":
+        return f"with head={settings.head} the network learns from films"
     if START_OF_FINE_TUNING.get(settings.fine_tune_blocks) == "film":
         return f"with fine_tune_blocks={settings.fine_tune_blocks} the network learns from films, in float32"
     return None

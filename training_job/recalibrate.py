@@ -16,7 +16,7 @@ import numpy as np
 
 from cxr.bundle import Bundle, BundleError, read_bundle
 from cxr.engine import Engine, EngineError
-from cxr.patients import BadPatientList
+from cxr.film_list import BadFilmList
 from cxr.verdict import Limits
 from training_job import export, layers, package, pages, validation
 from training_job.console import say
@@ -24,7 +24,8 @@ from training_job.container import explain
 from training_job.dataset import BadDataset, Films, digest_of, read_films
 from training_job.limits import manifest_fields
 from training_job.litert import cores
-from training_job.recalibration import Outcome, at_temperature, describe, parts, recalibrated
+from training_job.logistic import Line
+from training_job.recalibration import Outcome, describe, parts, recalibrated
 from training_job.scoring import Scored, score_films
 from training_job.serving import SAMPLE_TOLERANCE
 from training_job.stop import Stop, Stopped
@@ -58,19 +59,19 @@ class Given:
 def run(request: Request, stop: Stop) -> Outcome:
     """Evaluate, recalibrate, and write the new bundle into the output folder.
 
-    Raises BundleError, EngineError, BadDataset, BadPatientList, BrokenExport, OSError, Stopped.
+    Raises BundleError, EngineError, BadDataset, BadFilmList, BrokenExport, OSError, Stopped.
     """
     bundle = read_bundle(request.bundle, COPIED)
     old = Limits.from_bundle(bundle)
     alpha = request.alpha or old.alpha
     request.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=request.output.parent, prefix=f".{request.output.name}.") as scratch:
-        films, listed = read_films(request.data, stop)
+        films, listed = read_films(request.data, bundle.side, stop)
         validation.refuse_two_labels(films)
         parts(films, alpha)
         engine = Engine(request.bundle / "model.tflite", threads=cores())
         now = score_films(engine, films, old, f"films of {request.data.name}", stop)
-        outcome = recalibrated(now, films, old, bundle.temperature, alpha, request.floor)
+        outcome = recalibrated(now, films, old, alpha, request.floor)
         made = Path(scratch) / "bundle"
         made.mkdir()
         _write(made, Given(request.bundle, bundle, films, now, digest_of(listed, films)), outcome, request.data.name)
@@ -82,12 +83,13 @@ def _write(output: Path, given: Given, outcome: Outcome, data: str) -> None:
     """The new bundle; `data` names the films on the page."""
     bundle, films = given.bundle, given.films
     name = f"{bundle.name}-recalibrated"
-    model, tflite = _rescaled(given, outcome.factor)
+    line = outcome.line.after(_line(bundle))
+    model, tflite = _moved(given, line)
     engine = Engine(tflite, threads=cores())
-    _verify(engine, given, outcome.factor)
+    _verify(engine, given, outcome)
     metrics = {"test": outcome.after, "before": outcome.before, "counts": outcome.counts, "notes": outcome.notes}
     contents: dict[str, bytes | str] = {
-        "model.tflite": export.with_card(tflite, package.card(name, outcome.limits)),
+        "model.tflite": export.with_card(tflite, package.card(name, bundle.side, outcome.limits)),
         "golden.npz": package.golden(engine),
         "metrics.json": package.json_text(metrics),
         "predictions.csv": package.predictions(films, outcome.scored, outcome.parts),
@@ -98,26 +100,34 @@ def _write(output: Path, given: Given, outcome: Outcome, data: str) -> None:
         model,
         contents,
         name=name,
+        input=bundle.input,
         **{field: getattr(bundle, field) for field in ("head", "weights", "fine_tune_blocks", "precision", "seed")},
-        temperature=bundle.temperature * outcome.factor,
+        **line.manifest_fields(),
         **manifest_fields(outcome.limits, outcome.calibrated, sum(outcome.counts["calibrate"].values())),
         metrics={"test": outcome.after},
         dataset={"digest": given.digest, "counts": outcome.counts},
     )
 
 
-def _rescaled(given: Given, factor: float) -> tuple[keras.Model, bytes]:
-    """(Keras model, .tflite of the bundle's precision) whose temperature is `factor` times the bundle's."""
+def _line(bundle: Bundle) -> Line:
+    """The one in the bundle's graph; of older bundles it has a temperature alone."""
+    found = bundle.calibration
+    return Line(found["slope"], found["offset"]) if found else Line(1.0 / bundle.temperature, 0.0)
+
+
+def _moved(given: Given, line: Line) -> tuple[keras.Model, bytes]:
+    """(Keras model, .tflite of the bundle's precision) with this line in the graph."""
     model = keras.models.load_model(given.folder / package.KERAS, compile=False, custom_objects=layers.CUSTOM)
-    model.get_layer("temperature").scale = 1.0 / (given.bundle.temperature * factor)
+    layer = model.get_layer("calibration" if given.bundle.calibration else "temperature")
+    layer.scale, layer.offset = line.slope, line.offset
     return model, export.to_tflite(model, given.bundle.precision)
 
 
-def _verify(engine: Engine, given: Given, factor: float) -> None:
-    """The new file must be the old one at another temperature, on a few films."""
+def _verify(engine: Engine, given: Given, outcome: Outcome) -> None:
+    """The new file must be the old one with another line, on a few films."""
     films = given.films
     for row in np.linspace(0, len(films) - 1, min(4, len(films))).astype(int):
-        expected = float(at_temperature(given.scored.probabilities[row], factor))
+        expected = float(outcome.scored.probabilities[row])
         got = engine.run(films.pixels[row]).probability
         if not abs(got - expected) <= SAMPLE_TOLERANCE:
             raise export.BrokenExport(
@@ -148,7 +158,7 @@ def main(arguments: list[str]) -> int:
         outcome = run(Request(bundle, data, output, chosen.alpha, chosen.sensitivity_floor), Stop().install())
     except Stopped:
         return 130
-    except (BundleError, EngineError, BadDataset, BadPatientList, export.BrokenExport, OSError) as error:
+    except (BundleError, EngineError, BadDataset, BadFilmList, export.BrokenExport, OSError) as error:
         print(explain(error, ROOM, RIGHTS), file=sys.stderr)
         return 1
     say(describe(outcome))

@@ -1,7 +1,8 @@
 """A bundle's limits, fitted to the films of another scanner or hospital; the network stays as it is.
 
-Only temperature, threshold, conformal quantiles and the distance limit move. A third of the patients set the first two,
-a third the others, and the last third, which set nothing, says whether it helped.
+Only slope and offset, threshold, conformal quantiles and the distance limit move. A third of the patients set the first
+three, a third the others, and the last third, which set nothing, says whether it helped. Few patients say where the
+logits lie, and only more of them how steep the line through them is.
 """
 
 from __future__ import annotations
@@ -12,31 +13,35 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from cxr.labels import CLASSES
 from cxr.verdict import Limits
-from training_job import calibrate
+from training_job import calibrate, logistic
 from training_job.dataset import BadDataset, Films
 from training_job.limits import conformal, shortages
+from training_job.logistic import Line
 from training_job.scoring import Scored, scored, table
 
 PARTS = ("tune", "calibrate", "check")
+PATIENTS_FOR_A_SLOPE = 25
+"""Of each class, in the tune third; fewer move the offset alone."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Old and new limits, and both on the films of the check part, which set neither.
 
-    factor: of the graph's temperature. parts: what each film was used for. counts: films per part and class.
-    calibrated: patients per class behind the quantiles. scored: all films by the new limits. notes: what to be told of.
+    line: on the log odds that the old bundle gives. parts: what each film was used for. counts: films per part and
+    class. calibrated: patients per class behind the quantiles. scored: all films by the new limits. notes: what to be
+    told of.
     """
 
     before: dict[str, Any]
     after: dict[str, Any]
     old: Limits
     limits: Limits
-    factor: float
+    line: Line
     parts: list[str]
     counts: dict[str, dict[str, int]]
     calibrated: dict[str, int]
@@ -68,27 +73,26 @@ def patients_wanted(alpha: float) -> int:
     return math.ceil(1.3 * len(PARTS) * calibrate.patients_needed(alpha))
 
 
-def at_temperature(probabilities: np.ndarray, factor: float) -> np.ndarray:
-    """P(PNEUMONIA) [n] that a graph gives at `factor` times its temperature."""
-    return expit(logit(np.clip(probabilities, 1e-7, 1 - 1e-7)) / factor)
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """Of probabilities [n], which a float32 rounds to 0 or 1."""
+    return logit(np.clip(probabilities, 1e-7, 1 - 1e-7))
 
 
-def recalibrated(now: Scored, films: Films, old: Limits, temperature: float, alpha: float, floor: float) -> Outcome:
+def recalibrated(now: Scored, films: Films, old: Limits, alpha: float, floor: float) -> Outcome:
     """New limits from the served file's own outputs on all films.
 
-    temperature: the graph's. alpha: error rate of the conformal sets. floor: of the sensitivity on the tune third.
-    The product of both temperatures stays in calibrate.TEMPERATURE_RANGE, however often a bundle is recalibrated.
+    alpha: error rate of the conformal sets. floor: of the sensitivity on the tune third.
     """
     rows = parts(films, alpha)
-    labels = films.labels[rows["tune"]]
-    low, high = (bound / temperature for bound in calibrate.TEMPERATURE_RANGE)
-    logits = logit(np.clip(now.probabilities[rows["tune"]], 1e-7, 1 - 1e-7))
-    factor = calibrate.temperature(logits, labels, (low, high))
-    probabilities = at_temperature(now.probabilities, factor)
+    tune = films.take(rows["tune"])
+    logits = log_odds(now.probabilities)
+    enough = min(_patients(tune).values()) >= PATIENTS_FOR_A_SLOPE
+    line = (logistic.fit if enough else logistic.fit_offset)(logits[rows["tune"]], tune.labels, tune.patients)
+    probabilities = line.probability(logits)
     quantiles, calibrated = conformal(probabilities[rows["calibrate"]], films.take(rows["calibrate"]), alpha)
     limits = replace(
         old,
-        threshold=calibrate.threshold(probabilities[rows["tune"]], labels, floor),
+        threshold=logistic.threshold(probabilities[rows["tune"]], tune.labels, tune.patients, floor),
         quantile_normal=quantiles["NORMAL"],
         quantile_pneumonia=quantiles["PNEUMONIA"],
         alpha=alpha,
@@ -104,26 +108,33 @@ def recalibrated(now: Scored, films: Films, old: Limits, temperature: float, alp
         after=after,
         old=old,
         limits=limits,
-        factor=factor,
+        line=line,
         parts=used.tolist(),
         counts={name: films.take(picked).counts() for name, picked in rows.items()},
         calibrated=calibrated,
         scored=judged,
         notes=[
             *shortages(limits, calibrated, len(rows["calibrate"])),
-            *_at_bound(temperature * factor),
+            *([] if enough else [_only_an_offset(_patients(tune))]),
             *_worse(before, after),
         ],
     )
 
 
-def _at_bound(temperature: float) -> list[str]:
-    if not calibrate.at_bound(temperature):
-        return []
-    return [
-        f"the temperature ran to its bound ({temperature:.3g}): the tune third is too small or too easily told apart "
-        "to say how certain the model may be; give more films"
-    ]
+def _patients(films: Films) -> dict[str, int]:
+    """How many patients have films of each class."""
+    return {
+        name: len({patient for patient, of in zip(films.patients, films.labels, strict=True) if of == label})
+        for label, name in enumerate(CLASSES)
+    }
+
+
+def _only_an_offset(patients: dict[str, int]) -> str:
+    given = ", ".join(f"{count} {name}" for name, count in patients.items())
+    return (
+        f"the tune third has {given} patients: only the offset was fitted; give {PATIENTS_FOR_A_SLOPE} of each class "
+        "in a third to have the slope fitted as well"
+    )
 
 
 def _worse(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -11,22 +11,24 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from training_job import kind_head
 from training_job.layers import Weigh
+from training_job.logistic import Line
 from training_job.network import Network
 
 # Factor between the two halves of a subtracted mean, or the converter would add them up before it rounds them.
 MAGNIFIED = 1024.0
 
 
-def served_graph(network: Network, temperature: float, mean: np.ndarray, whitening: np.ndarray) -> keras.Model:
+def served_graph(network: Network, line: Line, mean: np.ndarray, whitening: np.ndarray) -> keras.Model:
     """film -> {probability [b,1], heatmap [b,h,w], ood_distance [b,1]}; `mean` [512], `whitening` [512, 512].
 
     The distance is the Euclidean norm of (embedding - mean) @ whitening, i.e. Mahalanobis' when whitening @ whitening.T
     is the inverse covariance. A float16 export rounds every constant to 11 bits, and the spread of the flatten head's
     embedding is a thousandth of its mean: so mean and whitening are kept as sums of two float16 numbers, 22 bits.
     """
-    scaled = layers.Rescaling(1.0 / temperature, name="temperature")(network.logit)
-    probability = layers.Activation("sigmoid", name="probability")(scaled)
+    moved = layers.Rescaling(line.slope, offset=line.offset, name="calibration")(network.logit)
+    probability = layers.Activation("sigmoid", name="probability")(moved)
     embedding = network.points["embedding"]
     size = embedding.shape[-1]
     reach = 2.0 ** np.ceil(np.log2(np.abs(whitening).max()))
@@ -88,5 +90,11 @@ def _hires_cam(network: Network) -> tuple[Any, Any]:
     return heatmap, fill
 
 
-HEAT_MAPS = {"gap": _grad_cam, "flatten": _hires_cam}
+def _of_kinds(network: Network) -> tuple[Any, Any]:
+    """Grad-CAM of the logit at block5_conv3; see kind_head.grad_cam."""
+    hidden = keras.Model(network.film, network.logit).get_layer("hidden").output
+    return kind_head.grad_cam(network.points["block5_conv3"], hidden, network.output)
+
+
+HEAT_MAPS = {"gap": _grad_cam, "flatten": _hires_cam, "end_to_end": _of_kinds}
 """{head: what draws its heat map: network -> (tensor, what fills the tensor's constants in once the model is there)}"""

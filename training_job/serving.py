@@ -13,13 +13,13 @@ from typing import Any, cast
 import numpy as np
 
 from cxr.engine import Engine
-from training_job import export
+from training_job import export, stress
 from training_job.console import progress, say
 from training_job.context import Context
 from training_job.dataset import Dataset
 from training_job.features import Features
 from training_job.learning import Learned
-from training_job.limits import Calibration, Raw, calibrated
+from training_job.limits import STRESSED_COPIES, Calibration, Raw, calibrated, stressed
 from training_job.litert import Signature, cores
 from training_job.precision import Int8Refused, acceptable, parity
 from training_job.scoring import score_films
@@ -82,7 +82,7 @@ class Exporter:
                 say(f"{precision} refused: {found}")
                 rejected[precision] = found
                 continue
-            graph = served_graph(self._net, result.temperature, result.mean, result.whitening)
+            graph = served_graph(self._net, result.line, result.mean, result.whitening)
             model = export.to_tflite(graph, precision)
             self._verify(model, raw["tune"], result)
             return Served(model, precision, result, raw, {**found, "rejected": rejected})
@@ -101,13 +101,18 @@ class Exporter:
             if cut not in probes:
                 probes[cut] = export.to_tflite(self._probe(cut), precision)
             raw[name] = run_raw(probes[cut], items, f"{precision} outputs of {name}", self._stop, picked)
+        probe = probes.get("film") or export.to_tflite(self._probe("film"), precision)
+        for name, copies in STRESSED_COPIES.items():
+            films = self._dataset.bucket(name)
+            varied = stress.copies(films.pixels, films.digests, copies)
+            raw[stressed(name)] = run_raw(probe, varied, f"{precision} outputs of varied {name} films", self._stop)
         return raw
 
     def _stands_for(self, precision: str, bucket: str) -> bool:
         """Whether the cached features give what the deployed file would.
 
         Those of the int8 file do where they are kept as they were computed. Others do for mean and covariance of the
-        many train films where float16 rounding does not move these; temperature, threshold, quantiles and parity come
+        many train films where float16 rounding does not move these; calibration, threshold, quantiles and parity come
         from films through the whole file.
         """
         engine, kept_exactly = self._learned.engine, self._learned.cached.dtype == np.float32

@@ -9,12 +9,11 @@ JPEG blocks, black borders. The same seed gives the same films on every machine 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-COPIES = 4
 KINDS_A_COPY = 3
 _SEED = 20261127
 
@@ -30,10 +29,18 @@ def stressed(film: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
     return film
 
 
-def copies(films: np.ndarray, count: int = COPIES) -> Iterator[np.ndarray]:
-    """`count` variants of uint8 films [n, s, s], one array of all films after the other."""
-    for copy in range(count):
-        yield np.stack([stressed(film, (copy, row)) for row, film in enumerate(films)])
+def copies(films: np.ndarray, digests: Sequence[str], count: int) -> np.ndarray:
+    """`count` variants of uint8 films [n, s, s]: uint8 [count * n, s, s], all films of one copy after the other.
+
+    digests: hexadecimal, of the films' files; whatever other films there are, a film's variants stay the same.
+    """
+    return np.stack(
+        [
+            stressed(film, (copy, int(digest[:12], 16)))
+            for copy in range(count)
+            for film, digest in zip(films, digests, strict=True)
+        ]
+    )
 
 
 def _tone(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:

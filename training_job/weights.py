@@ -13,11 +13,9 @@ from training_job.context import Context
 IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{IMAGENET_FILE}"
 IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
-LABELS = {
-    "imagenet": "VGG16 ImageNet (Keras)",
-    "random": "random (smoke test)",
-    "channel": "weights channel",
-}
+IMAGENET_ARRAYS = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
+"""network.digest_of_weights of them, in whatever file they came."""
+IMAGENET = "ImageNet"
 
 
 class BadWeights(ValueError):
@@ -45,9 +43,21 @@ def imagenet_file() -> Path:
 
 
 def weights_facts(source: str, file: Path | None, sha256: str) -> dict[str, Any]:
-    """Whose convolutions the job began with, for the bundle; `source` as the hyperparameter `weights` has it."""
-    label = LABELS[source]
-    if file and source == "channel":
-        note = file.parent / "LABEL.txt"
-        label = note.read_text().strip() if note.is_file() else f"{label}: {file.name}"
-    return {"source": source, "label": label, "sha256": sha256}
+    """Whose convolutions the job began with, for the bundle; `source` as the hyperparameter `weights` has it.
+
+    sha256: over their arrays, which alone prove that they are ImageNet's. Other ones are called what LABEL.txt beside
+    the file says, and never so.
+    """
+    return {"source": source, "label": _label(source, file, sha256), "sha256": sha256}
+
+
+def _label(source: str, file: Path | None, sha256: str) -> str:
+    if sha256 == IMAGENET_ARRAYS:
+        return IMAGENET
+    if file is None:
+        return "random (smoke test)"
+    note = file.parent / "LABEL.txt"
+    said = note.read_text().strip() if source == "channel" and note.is_file() else ""
+    if not said:
+        return f"weights {source}: {file.name}"
+    return f"{said} (not the arrays of ImageNet)" if IMAGENET.lower() in said.lower() else said

@@ -29,6 +29,9 @@ def test_dashes_are_taken_for_underscores() -> None:
         ("learning_rate", "nan"),
         ("learning_rate", "fast"),
         ("head", "resnet"),
+        ("side", "48"),
+        ("side", "336"),
+        ("side", "100"),
         ("fine_tune_blocks", "6"),
         ("require_gpu", "yes"),
         ("seed", "1e400"),
@@ -69,6 +72,9 @@ def test_the_platforms_own_keys_are_left_alone() -> None:
 def test_flatten_trains_for_one_epoch_unless_told_otherwise() -> None:
     assert read_hyperparameters({"head": "flatten"}).epochs == 1
     assert read_hyperparameters({"head": "flatten", "epochs": "4"}).epochs == 4
+    assert read_hyperparameters({}).side == 224
+    ours = read_hyperparameters({"head": "end_to_end"})
+    assert (ours.side, ours.epochs, ours.learning_rate) == (112, 4, 1e-4)
 
 
 def test_defaults_of_the_dataclass_lie_in_their_ranges() -> None:
@@ -89,4 +95,8 @@ def test_the_form_s_schema_accepts_its_own_default_and_refuses_what_the_job_refu
 def test_the_form_differs_from_the_job_only_where_the_table_says_so() -> None:
     differing = {name for name, one in SPECIFICATIONS.items() if one.form_default != one.default}
     assert differing == {"require_gpu"}
-    assert SPECIFICATIONS["epochs"].json_schema()["description"].endswith("Empty: 30 for gap, 1 for flatten.")
+    assert (
+        SPECIFICATIONS["epochs"]
+        .json_schema()["description"]
+        .endswith("Empty: 30 for gap, 1 for flatten, 4 for end_to_end.")
+    )

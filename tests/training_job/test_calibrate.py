@@ -6,43 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import expit
 from sklearn.covariance import LedoitWolf
 
 from cxr.hyperparameters import Hyperparameters
 from training_job import calibrate, limits
 from training_job.dataset import Dataset, Films
-
-
-def test_temperature_recovers_the_factor_by_which_logits_were_inflated() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, 40_000)
-    labels = (rng.random(40_000) < expit(logits)).astype(int)
-    assert calibrate.temperature(logits * 3.0, labels) == pytest.approx(3.0, rel=0.03)
-
-
-def test_perfect_separation_does_not_make_the_model_certain() -> None:
-    labels = np.array([0, 0, 1, 1])
-    assert calibrate.temperature(np.array([-3.0, -2, 2, 3]), labels) >= calibrate.TEMPERATURE_RANGE[0] - 1e-6
-    assert calibrate.temperature(np.array([2.0, 3.0]), np.array([1, 1])) == 1.0
-
-
-def test_the_threshold_keeps_the_sensitivity_floor_even_where_it_costs_balance() -> None:
-    probabilities = np.array([0.1, 0.2, 0.3, 0.6, 0.25, 0.7, 0.8, 0.9])
-    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    free, strict = (calibrate.threshold(probabilities, labels, floor) for floor in (0.0, 1.0))
-    assert 0.3 < free < 0.7 and free > 0.6
-    assert 0.2 < strict < 0.25
-    assert (probabilities[labels == 1] >= strict).all()
-
-
-def test_the_threshold_lies_in_the_middle_of_a_gap() -> None:
-    cut = calibrate.threshold(np.array([0.1, 0.1, 0.9, 0.9]), np.array([0, 0, 1, 1]), 0.95)
-    assert cut == pytest.approx(0.5, abs=1e-6)
-
-
-def test_a_one_class_tune_set_falls_back_to_one_half() -> None:
-    assert calibrate.threshold(np.array([0.2, 0.4]), np.array([0, 0]), 0.95) == 0.5
 
 
 def test_the_quantile_is_infinite_exactly_when_the_films_are_too_few() -> None:
@@ -98,15 +66,6 @@ def test_one_film_in_a_hundred_lies_beyond_the_distance_limit() -> None:
     assert (distances > calibrate.ood_limit(distances)).sum() == 10
 
 
-def test_the_sensitivity_floor_is_kept_to_the_film_not_to_the_last_bit() -> None:
-    """93 of 100 is 0.93, whatever 1 - 7 / 100 is in binary: the cut may miss seven."""
-    ill = np.concatenate([np.full(7, 0.2), np.full(93, 0.9)])
-    normal = np.full(100, 0.5)
-    labels = np.repeat([1, 0], 100)
-    cut = calibrate.threshold(np.concatenate([ill, normal]), labels, 0.93)
-    assert 0.5 < cut < 0.9
-
-
 @pytest.mark.parametrize(("alpha", "needed"), [(0.05, 19), (0.1, 9), (0.2, 4), (0.3, 3)])
 def test_the_fewest_patients_for_alpha_are_those_of_a_finite_quantile(alpha: float, needed: int) -> None:
     assert calibrate.patients_needed(alpha) == needed
@@ -136,6 +95,8 @@ def calibrated(**changes: dict[str, Any]) -> limits.Calibration:
     )
     dataset = Dataset(Path(), films, films, rows, "d", {})
     raw = {name: limits.Raw(logits[name], embeddings[name]) for name in names}
+    for name, copies in limits.STRESSED_COPIES.items():
+        raw[limits.stressed(name)] = limits.Raw(np.tile(logits[name] * 0.9, copies), np.empty((0, 8), np.float32))
     return limits.calibrated(raw, dataset, Hyperparameters(alpha=0.1))
 
 
@@ -143,7 +104,7 @@ def moved(**changes: dict[str, Any]) -> set[str]:
     """Which of the numbers of a calibration other outputs on one bucket move."""
     before, after = calibrated(), calibrated(**changes)
     numbers: dict[str, Callable[[limits.Calibration], Any]] = {
-        "temperature": lambda one: one.temperature,
+        "line": lambda one: one.line,
         "threshold": lambda one: one.limits.threshold,
         "quantiles": lambda one: (one.limits.quantile_normal, one.limits.quantile_pneumonia),
         "ood_limit": lambda one: one.limits.ood_limit,
@@ -153,9 +114,9 @@ def moved(**changes: dict[str, Any]) -> set[str]:
 
 
 def test_each_bucket_sets_its_own_numbers_and_no_other() -> None:
-    """Temperature and threshold shift the calibrate films' probabilities with them, so the quantiles follow."""
+    """The line shifts the calibrate films' probabilities with them, so the quantiles follow."""
     spread = np.linspace(-1, 1, 60)
-    assert moved(logits={"tune": spread}) == {"temperature", "threshold", "quantiles"}
+    assert moved(logits={"tune": spread}) == {"line", "threshold", "quantiles"}
     assert moved(logits={"calibrate": spread}) == {"quantiles"}
     assert moved(logits={"train": spread}) == set()
     assert moved(embeddings={"tune": np.float32(2)}) == set()

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.patients import BadPatientList, bucket_of, patient_of
+from cxr.bundle import SIDE
+from cxr.film_list import BadFilmList
+from cxr.patients import bucket_of, patient_of
 from training_job import validation
 from training_job.container import Container, explain
 from training_job.dataset import BadDataset, Films, read_dataset, read_films
@@ -29,7 +31,7 @@ def dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
 
 
 def read(root: Path):
-    return read_dataset(root, Stop())
+    return read_dataset(root, SIDE, Stop())
 
 
 def first(root: Path, folder: str) -> Path:
@@ -170,11 +172,11 @@ def test_films_for_recalibration_may_come_with_a_patient_list_and_nothing_else(d
     folder = dataset / "test"
     name = first(dataset, "test/NORMAL").name
     (folder / "patients.csv").write_text(f"file,patient\nNORMAL/{name},p1\n")
-    films, listed = read_films(folder, Stop())
+    films, listed = read_films(folder, SIDE, Stop())
     assert "p1" in films.patients and listed == {f"NORMAL/{name}": "p1"}
     (folder / "loose.png").write_bytes(b"x")
     with pytest.raises(BadDataset, match=r"1 files in .* left of: loose.png lies outside"):
-        read_films(folder, Stop())
+        read_films(folder, SIDE, Stop())
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def listed(dataset: Path, **patients: str) -> None:
 
 def test_a_patient_list_that_names_no_film_does_not_switch_the_check_off(dataset: Path) -> None:
     (dataset / "patients.csv").write_text("file,patient\nchest_xray/train/NORMAL/IM-1.jpeg,p1\n")
-    with pytest.raises(BadPatientList, match=r"1 of its rows name no film.*as test/NORMAL/\S+, .*line 2: chest_xray/"):
+    with pytest.raises(BadFilmList, match=r"1 of its rows name no film.*as test/NORMAL/\S+, .*line 2: chest_xray/"):
         read(dataset)
 
 

@@ -8,10 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from training_job import end_to_end, kinds
+from training_job import kinds
 from training_job.averaging import Averaging, arrays, averaged, schedule
 from training_job.checkpoint import Checkpoints
-from training_job.end_to_end import Batches, Course, Diverged, Lesson, train
+from training_job.end_to_end import Batches, Course, Lesson, train
+from training_job.fit import Diverged
+from training_job.kind_head import standardized
 from training_job.stop import Stop, Stopped
 
 SIDE = 32
@@ -29,7 +31,7 @@ def built() -> keras.Model:
     """A network that trains in a second: the recipe asks only for a film, dropout and scores."""
     keras.utils.set_random_seed(1)
     film = keras.Input((SIDE, SIDE, 1))
-    features = keras.layers.Conv2D(4, 3, activation="relu", name="block1_conv1")(end_to_end.standardized(film) / 58)
+    features = keras.layers.Conv2D(4, 3, activation="relu", name="block1_conv1")(standardized(film) / 58)
     pooled = keras.layers.GlobalAveragePooling2D()(features)
     hidden = keras.layers.Dense(8, activation="relu", name="hidden")(keras.layers.Dropout(0.3, seed=1)(pooled))
     return keras.Model(film, keras.layers.Dense(3, name="scores")(hidden))
@@ -71,14 +73,6 @@ def test_seed_and_epoch_fix_order_and_variants(lesson: Lesson) -> None:
         np.testing.assert_array_equal(one, other)
     assert not np.array_equal(first[0], Batches(lesson, COURSE, 0)[2][0])
     assert not np.array_equal(first[0], Batches(lesson, Course(2, 4, 1e-4, seed=4), 1)[2][0])
-
-
-def test_exposure_means_nothing_to_the_network_and_a_flat_film_is_no_error(lesson: Lesson) -> None:
-    model = end_to_end.network(SIDE, None, 8, seed=1)
-    films = lesson.films.astype(np.float32)[..., None]
-    there, here = model.predict(films * 0.4 + 30, verbose=0), model.predict(films, verbose=0)
-    np.testing.assert_allclose(there, here, atol=1e-3)
-    assert np.isfinite(model.predict(np.full((1, SIDE, SIDE, 1), 128.0), verbose=0)).all()
 
 
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(lesson: Lesson, tmp_path: Path) -> None:

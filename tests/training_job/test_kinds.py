@@ -6,6 +6,12 @@ import pytest
 from training_job import kinds
 
 
+def test_a_list_goes_before_the_name_and_a_normal_film_has_no_subtype():
+    files = ["NORMAL/a.png", "PNEUMONIA/person1_virus_1.jpeg", "PNEUMONIA/person2_virus_1.jpeg", "PNEUMONIA/b.png"]
+    found = kinds.of_films(files, np.array([0, 1, 1, 1]), {"PNEUMONIA/person2_virus_1.jpeg": "bacteria"})
+    assert [(*kinds.KINDS, "unknown")[kind] for kind in found] == ["normal", "virus", "bacteria", "unknown"]
+
+
 def test_an_unknown_kind_counts_half_as_either():
     table = kinds.targets(np.array([0, 1, 2, kinds.UNKNOWN]))
     np.testing.assert_array_equal(table, [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0.5, 0.5]])

@@ -47,6 +47,19 @@ def test_thirty_films_of_a_patient_weigh_as_much_as_one():
     assert repeated.offset == pytest.approx(once.offset, abs=1e-3)
 
 
+def test_an_offset_alone_centres_what_lies_to_one_side():
+    logits, labels, patients = films(3000, slope=1.0, offset=-2.0)
+    line = logistic.fit_offset(logits, labels, patients)
+    assert line.slope == 1.0 and line.offset == pytest.approx(-2.0, abs=0.15)
+    assert logistic.fit_offset(logits[:1], labels[:1], patients[:1]) == logistic.Line(1.0, 0.0)
+
+
+def test_a_line_after_a_line_is_one_line():
+    first, second = logistic.Line(2.0, -1.0), logistic.Line(0.5, 3.0)
+    there = second.after(first).probability(np.array([0.3]))
+    assert there == pytest.approx(expit(0.5 * (2.0 * 0.3 - 1.0) + 3.0))
+
+
 def test_each_class_has_half_of_the_votes_and_each_patient_of_it_the_same():
     labels = np.array([0, 1, 1, 1, 0, 1])
     weights = logistic.votes(["a", "b", "b", "c", "d", "a"], labels)
@@ -119,3 +132,10 @@ def test_the_fitted_line_is_the_best_of_its_neighbours():
     for step in (0.9, 1.1):
         assert loss(line.slope * step, line.offset) > here - 1e-4
         assert loss(line.slope, line.offset + (step - 1)) > here - 1e-4
+
+
+def test_the_sensitivity_floor_is_kept_to_the_film_not_to_the_last_bit():
+    """93 of 100 is 0.93, whatever the sum of 93 hundredths is in binary: the cut may miss seven."""
+    ill = np.concatenate([np.full(7, 0.2), np.full(93, 0.4)])
+    cut = logistic.threshold(ill, np.ones(100, int), [f"p{row}" for row in range(100)], 0.93)
+    assert cut == 0.4

@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training_job import export, network
+from training_job import export, kinds, network
 from training_job.heads import HEADS
 from training_job.layers import CUSTOM
 from training_job.litert import Signature
+from training_job.logistic import Line
 from training_job.served_graph import served_graph
 
 SIDE = 64
 """A twelfth of the work of 224 px; every layer is there."""
 UNITS = 24
+LINE = Line(0.6, -0.2)
 
 
 def films(count: int = 4, seed: int = 0) -> np.ndarray:
@@ -32,7 +34,7 @@ def films(count: int = 4, seed: int = 0) -> np.ndarray:
     return np.kron(coarse, np.ones((1, 8, 8, 1))).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=["gap", "flatten"])
+@pytest.fixture(scope="module", params=["gap", "flatten", "end_to_end"])
 def net(request: pytest.FixtureRequest) -> network.Network:
     """A random network whose head answers on both sides of zero, as a trained one does."""
     built = network.build(HEADS[request.param], None, UNITS, seed=5, side=SIDE)
@@ -44,7 +46,7 @@ def net(request: pytest.FixtureRequest) -> network.Network:
 @pytest.fixture(scope="module")
 def served(net: network.Network) -> keras.Model:
     rng = np.random.default_rng(1)
-    return served_graph(net, 1.7, rng.normal(size=512), rng.normal(size=(512, 512)) / 20)
+    return served_graph(net, LINE, rng.normal(size=512), rng.normal(size=(512, 512)) / 20)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def gradient_at(net: network.Network, point: str, batch: np.ndarray) -> tuple[np
 def test_the_heat_map_is_grad_cam_or_hires_cam_to_the_last_digits(net: network.Network, served: keras.Model) -> None:
     batch = films()
     heatmap = served.predict(batch, verbose=0)["heatmap"]
-    if net.head.name == "gap":
+    if net.head.name != "flatten":
         features, gradient = gradient_at(net, "block5_conv3", batch)
         expected = np.maximum((features * gradient.mean(axis=(1, 2), keepdims=True)).sum(-1), 0)
     else:
@@ -83,15 +85,18 @@ def test_probability_and_distance_are_what_the_formulas_say(net: network.Network
     mean, whitening = rng.normal(size=512), rng.normal(size=(512, 512)) / 20
     raw = keras.Model(net.film, {"logit": net.logit, "embedding": net.points["embedding"]}).predict(batch, verbose=0)
     outputs = served.predict(batch, verbose=0)
-    assert outputs["probability"] == pytest.approx(1 / (1 + np.exp(-raw["logit"] / 1.7)), abs=1e-6)
+    assert outputs["probability"] == pytest.approx(LINE.probability(raw["logit"]), abs=1e-6)
     distance = np.linalg.norm((raw["embedding"] - mean) @ whitening, axis=1, keepdims=True)
     assert outputs["ood_distance"] == pytest.approx(distance, rel=1e-4)
 
 
-def test_the_logit_of_flatten_is_that_of_its_softmax(net: network.Network) -> None:
+def test_the_logit_is_the_log_odds_of_what_the_loss_sees(net: network.Network) -> None:
     batch = films()
     model = keras.Model(net.film, {"logit": net.logit, "output": net.output})
     outputs = model.predict(batch, verbose=0)
+    if net.head.name == "end_to_end":
+        assert outputs["logit"][:, 0] == pytest.approx(kinds.logit(outputs["output"]), abs=1e-5)
+        return
     assert net.head.probability(outputs["output"]) == pytest.approx(1 / (1 + np.exp(-outputs["logit"][:, 0])), abs=1e-6)
 
 
@@ -121,7 +126,7 @@ def test_a_spread_far_below_the_mean_keeps_its_distances(net: network.Network, p
     spread = 2e-4 * (np.abs(mean) + 1e-3)
     rng = np.random.default_rng(2)
     whitening = np.linalg.qr(rng.normal(size=(512, 512)))[0] / spread[:, None]
-    graph = served_graph(net, 1.0, mean + 0.5, whitening)
+    graph = served_graph(net, Line(1.0, 0.0), mean + 0.5, whitening)
     # What rounds the films' own embedding is not ours to mend: only the constants are, so the embedding is given.
     entrance = keras.Input((512,), batch_size=1)
     value = entrance

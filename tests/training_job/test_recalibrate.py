@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ def hospital(patients: int = 300, seed: int = 0) -> tuple[Scored, Films]:
     return scored(expit(4 * truth / 3), rng.normal(20, 2, n), films.saturations, LIMITS), films
 
 
-def outcome(now: Scored, films: Films, temperature: float = 1.0, alpha: float = 0.1) -> recalibration.Outcome:
-    return recalibration.recalibrated(now, films, LIMITS, temperature, alpha, 0.95)
+def outcome(now: Scored, films: Films, alpha: float = 0.1) -> recalibration.Outcome:
+    return recalibration.recalibrated(now, films, LIMITS, alpha, 0.95)
 
 
 def changed(now: Scored, rows: np.ndarray) -> Scored:
@@ -65,11 +66,11 @@ def test_the_third_that_judges_sets_nothing_and_the_others_set_what_they_should(
     )
     assert sorted(np.concatenate(list(rows.values()))) == list(range(len(films)))
     judged = outcome(changed(now, rows["check"]), films)
-    assert (judged.limits, judged.factor) == (plain.limits, plain.factor) and judged.after != plain.after
+    assert (judged.limits, judged.line) == (plain.limits, plain.line) and judged.after != plain.after
     tuned = outcome(changed(now, rows["tune"]), films)
-    assert tuned.factor != plain.factor and tuned.limits.ood_limit == plain.limits.ood_limit
+    assert tuned.line != plain.line and tuned.limits.ood_limit == plain.limits.ood_limit
     moved = outcome(changed(now, rows["calibrate"]), films)
-    assert (moved.factor, moved.limits.threshold) == (plain.factor, plain.limits.threshold)
+    assert (moved.line, moved.limits.threshold) == (plain.line, plain.limits.threshold)
     assert moved.limits.quantile_normal != plain.limits.quantile_normal
     assert moved.limits.ood_limit == pytest.approx(plain.limits.ood_limit + 5)
 
@@ -82,7 +83,7 @@ def test_before_is_the_old_bundle_and_after_the_new_on_the_same_films() -> None:
 
     assert plain.before == table(part, now.take(check), LIMITS)
     assert plain.after == table(part, plain.scored.take(check), plain.limits)
-    assert plain.factor == pytest.approx(4 / 3, rel=0.35)
+    assert plain.line.slope == pytest.approx(3 / 4, rel=0.35)
     assert [plain.parts[row] for row in check] == ["check"] * len(check)
 
 
@@ -95,12 +96,19 @@ def test_the_quantiles_count_patients_not_films() -> None:
 
 
 def test_a_bundle_recalibrated_again_and_again_becomes_no_more_certain_than_a_new_one_may() -> None:
-    """Films that are told apart perfectly ask for a temperature of zero."""
+    """Films that are told apart perfectly ask for an infinite slope."""
     now, films = hospital()
-    certain = scored(np.where(films.labels == 1, 0.99, 0.01), now.distances, films.saturations, LIMITS)
-    again = outcome(certain, films, temperature=0.6)
-    assert again.factor * 0.6 == pytest.approx(0.5, rel=0.01)
-    assert any("the temperature ran to its bound (0.5" in note for note in again.notes)
+    once = outcome(scored(np.where(films.labels == 1, 0.9, 0.1), now.distances, films.saturations, LIMITS), films)
+    again = outcome(once.scored, films)
+    assert 0.9 < once.scored.probabilities.max() < 0.999
+    np.testing.assert_allclose(again.scored.probabilities, once.scored.probabilities, atol=0.002)
+
+
+def test_few_patients_move_the_offset_alone_and_are_told_so() -> None:
+    few, enough = outcome(*hospital(60)), outcome(*hospital(300))
+    assert few.line.slope == 1.0 != enough.line.slope and few.line.offset != 0.0
+    assert any("only the offset was fitted; give 25 of each class" in note for note in few.notes)
+    assert not any("only the offset" in note for note in enough.notes)
 
 
 def test_too_few_patients_for_alpha_are_told_of_and_none_are_turned_away_in_silence() -> None:
@@ -126,7 +134,7 @@ def test_figures_that_got_worse_are_told_of() -> None:
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run the command with a bundle that is not looked at; (exit code, what it said to stderr)."""
-    monkeypatch.setattr(recalibrate, "read_bundle", lambda *_: None)
+    monkeypatch.setattr(recalibrate, "read_bundle", lambda *_: SimpleNamespace(side=224))
     monkeypatch.setattr(Limits, "from_bundle", lambda bundle: LIMITS)
     monkeypatch.setattr(Stop, "install", lambda stop: stop)
     for number, label in enumerate(CLASSES):
@@ -192,6 +200,6 @@ def test_a_full_disk_gives_a_remedy_that_a_hospital_can_follow(command: Any, mon
 
 
 def test_the_card_says_what_goes_in_and_what_the_file_is_for() -> None:
-    card = package.card("ours", LIMITS)
-    assert "float32 [1,224,224,1]" in card["input"] and "not a diagnosis" in card["intended_use"]
+    card = package.card("ours", 112, LIMITS)
+    assert "float32 [1,112,112,1]" in card["input"] and "not a diagnosis" in card["intended_use"]
     assert card["conformal"] == {"alpha": 0.1, "quantile": {"NORMAL": 0.5, "PNEUMONIA": None}}

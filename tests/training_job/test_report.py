@@ -29,7 +29,9 @@ def told() -> dict[str, Any]:
             "weights": {"label": "random"},
             "precision": "int8",
             "calibration": SimpleNamespace(
-                temperature=1.0, limits=SimpleNamespace(alpha=0.05, threshold=0.5), counts=counts
+                line=SimpleNamespace(slope=1.0, offset=0.0),
+                limits=SimpleNamespace(alpha=0.05, threshold=0.5),
+                counts=counts,
             ),
             "counts": {"train": counts},
             "prevalence": {"train": 0.5, "test": 0.25},

@@ -11,7 +11,7 @@ import pytest
 from keras.src.applications import vgg16
 
 from cxr.hyperparameters import Hyperparameters
-from training_job import job, weights
+from training_job import job, network, weights
 from training_job.container import Container, explain
 from training_job.context import Context
 
@@ -45,9 +45,34 @@ def test_the_file_is_the_one_that_keras_itself_would_download(monkeypatch: pytes
     assert f'"{asked["name"]}"' in source and f'file_hash="{asked["file_hash"]}"' in source
 
 
-def test_random_weights_need_no_file_and_imagenet_s_cache_names_no_label(tmp_path: Path) -> None:
-    (tmp_path / "LABEL.txt").write_text("somebody else's")
-    cached = tmp_path / "vgg16.h5"
+def test_random_weights_need_no_file(tmp_path: Path) -> None:
     assert weights.weights_file(Context(Container(tmp_path), Hyperparameters(weights="random"))) is None
-    assert weights.weights_facts("imagenet", cached, "w")["label"] == "VGG16 ImageNet (Keras)"
-    assert weights.weights_facts("channel", cached, "w")["label"] == "somebody else's"
+    assert weights.weights_facts("random", None, "w")["label"] == "random (smoke test)"
+
+
+def test_the_arrays_alone_make_weights_imagenet_s_whatever_the_file_says(tmp_path: Path) -> None:
+    file, note = tmp_path / "vgg16.h5", tmp_path / "LABEL.txt"
+
+    def label(source: str, sha256: str) -> str:
+        return weights.weights_facts(source, file, sha256)["label"]
+
+    assert label("imagenet", weights.IMAGENET_ARRAYS) == label("channel", weights.IMAGENET_ARRAYS) == "ImageNet"
+    assert label("channel", "w") == "weights channel: vgg16.h5"
+    note.write_text("somebody else's")
+    assert label("channel", weights.IMAGENET_ARRAYS) == "ImageNet"
+    assert label("channel", "w") == "somebody else's"
+    assert label("imagenet", "w") == "weights imagenet: vgg16.h5"
+    note.write_text("VGG16 ImageNet")
+    assert label("channel", "w") == "VGG16 ImageNet (not the arrays of ImageNet)"
+
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "weights"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real weights are not here")
+@pytest.mark.parametrize(("file", "proved"), [("vgg16_imagenet_notop", True), ("vgg16_notop", False)])
+def test_the_known_digest_is_that_of_the_real_arrays(file: str, proved: bool) -> None:
+    base = keras.applications.VGG16(
+        include_top=False, weights=str(REAL / f"{file}.weights.h5"), input_shape=(32, 32, 3)
+    )
+    assert (network.digest_of_weights(base) == weights.IMAGENET_ARRAYS) == proved

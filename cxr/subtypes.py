@@ -1,0 +1,37 @@
+"""The kind of a pneumonia, where it is known: bacterial or viral, from a film's name or from subtypes.csv.
+
+It helps to train; no answer names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+
+from cxr.film_list import BadFilmList, read_film_list
+
+SUBTYPES = ("bacteria", "virus")
+
+# Kaggle's names (person1234_virus_1.jpeg) and the original archive's (VIRUS-1008087-0001.jpeg), in any case.
+_NAMED = re.compile(r"(?:person\d+_)?(bacteria|virus)[_-]", re.IGNORECASE)
+
+
+def subtype_of(file: str) -> str | None:
+    """One of SUBTYPES; None where the name says none."""
+    found = _NAMED.match(PurePosixPath(file).name)
+    return found[1].lower() if found else None
+
+
+def read_subtypes(path: Path, films: Collection[str], ill: Collection[str]) -> dict[str, str]:
+    """{file: subtype} of a CSV with the columns `file` and `subtype`; `ill` are the films that are PNEUMONIA.
+
+    Raises BadFilmList for rows that name no film, one twice with different subtypes, a normal one, or no subtype.
+    """
+    listed = read_film_list(path, "subtype", films)
+    for file, subtype in listed.items():
+        if subtype not in SUBTYPES:
+            raise BadFilmList(f"{path}: {file} has the subtype {subtype!r}; give one of {', '.join(SUBTYPES)}")
+        if file not in ill:
+            raise BadFilmList(f"{path}: {file} is NORMAL and has no subtype; drop the row, or move the film")
+    return listed
