@@ -90,7 +90,8 @@ def _line_and_cut(raw: dict[str, Raw], tune: Films, floor: float) -> tuple[Line,
     logits = np.concatenate([raw["tune"].logits, raw[stressed("tune")].logits])
     labels, patients = np.tile(tune.labels, copies), tune.patients * copies
     line = logistic.fit(logits, labels, patients)
-    return line, logistic.threshold(line.probability(logits), labels, patients, floor)
+    as_they_are = line.probability(raw["tune"].logits)
+    return line, logistic.threshold(as_they_are, tune.labels, tune.patients, floor)
 
 
 def conformal(probabilities: np.ndarray, films: Films, alpha: float) -> tuple[dict[str, float | None], dict[str, int]]:

@@ -70,7 +70,7 @@ def test_a_restarted_job_computes_no_int8_features_only_to_be_refused_again(
 ) -> None:
     """The stand-in for the dataset holds no films: to look at one would fail."""
     dataset: Any = Tune(381)
-    monkeypatch.setattr(learning, "_build", lambda *_: SimpleNamespace(weights_sha256="w"))
+    monkeypatch.setattr(learning, "build", lambda *_: SimpleNamespace(weights_sha256="w"))
     mark = fingerprint(Hyperparameters(), dataset, "w", "int8", False)
     Checkpoints(tmp_path / "checkpoints" / "int8", mark).refuse(PARITY)
     with pytest.raises(precision.Int8Refused) as refusal:

@@ -204,7 +204,7 @@ def test_the_champion_is_scored_on_the_same_test_films(trained: Trained, tiny_da
     probabilities, distances = (
         np.array([float(row[name]) for row in rows]) for name in ("probability", "ood_distance")
     )
-    films = read_dataset(tiny_dataset, Stop()).test
+    films = read_dataset(tiny_dataset, 224, Stop()).test
     limits = Limits.from_bundle(read_bundle(trained.model))
     ours = scored(probabilities, distances, films.saturations, limits)
     comparison = champion.compare(champion.open_champion(trained.model), films, ours, limits.threshold, Stop())

@@ -56,7 +56,7 @@ def test_a_job_resumed_in_fine_tuning_reports_both_histories(tmp_path: Path, mon
         standardize=lambda embeddings: None,
         freeze_all_but=lambda blocks: None,
     )
-    monkeypatch.setattr(learning, "_build", lambda *_: net)
+    monkeypatch.setattr(learning, "build", lambda *_: net)
     monkeypatch.setattr(
         learning, "_inputs", lambda *_: ({cut: [np.zeros((2, 3))] for cut in ("embedding", "block4_pool")}, 70.0)
     )
