@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 from cxr.film import MIN_SPAN, Film, UnreadableImage, check_size, check_span, check_tail, look_up, square
 from cxr.jpeg import read_jpeg
@@ -29,7 +29,17 @@ _DEEP_STRIP = 256
 _FILLED = (8, 247)
 """What a tail of a film itself may be lies outside: black or white."""
 _EXIF_ORIENTATION = 0x0112
-_EXIF_TURNED = (5, 6, 7, 8)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a film of an EXIF orientation upright; 1 and all other numbers need nothing."""
+_QUARTER_TURNS = frozenset({_TURNS[orientation] for orientation in (5, 6, 7, 8)})
 _COLOUR_SIDE, _SPARSE = 224, 4
 """Colour is measured on every fourth row and column of this square, whatever side the model takes."""
 
@@ -86,14 +96,23 @@ def opened(data: bytes, kind: str) -> ImageFile.ImageFile:
 def _film(image: Image.Image, kind: str, side: int) -> Film:
     """image: decoded, and closed here."""
     width, height = image.size
-    with _decoding():
-        if image.getexif().get(_EXIF_ORIENTATION) in _EXIF_TURNED:
-            width, height = height, width
-        upright = ImageOps.exif_transpose(image)
-        image.close()
-    pixels, saturation = _to_grey(upright, side)
+    turn = _turn(image)
+    if turn in _QUARTER_TURNS:
+        width, height = height, width
+    pixels, saturation = _to_grey(image if turn is None else image.transpose(turn), side)
+    image.close()
     check_span(int(pixels.min()), int(pixels.max()))
     return Film(pixels, kind, width, height, saturation)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to turn the image upright; None also where its EXIF is damaged, as viewers have it."""
+    try:
+        return _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except MemoryError:
+        raise
+    except Exception:
+        return None
 
 
 def _to_grey(image: Image.Image, side: int) -> tuple[np.ndarray, float]:

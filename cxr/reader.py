@@ -20,7 +20,7 @@ from cxr.png import MAGIC as PNG_MAGIC
 from cxr.raster import read_jpeg_film, read_png_film
 from cxr.work import Work
 
-_JPEG_MAGIC = b"\xff\xd8\xff"
+_JPEG_MAGIC = b"\xff\xd8"
 
 
 def read_film(data: bytes, side: int = SIDE, work: Work | None = None) -> Film:

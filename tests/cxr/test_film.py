@@ -70,6 +70,30 @@ def test_exif_turns_the_film_and_its_size():
     assert (film.width, film.height) == (300, 500)
 
 
+def exif_of(orientation: bytes) -> bytes:
+    """An EXIF block whose orientation is a field of any form."""
+    return b"Exif\0\0MM\0*\0\0\0\x08\0\1" + orientation + bytes(4)
+
+
+BROKEN_EXIF = {
+    "cut off": exif_of(b"\1\x12\0\3\0\0\0\1\0\6\0\0")[:20],
+    "no TIFF": b"Exif\0\0" + b"junk" * 20,
+    "endless": b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\1\x12" * 30,
+    "text": exif_of(b"\1\x12\0\2\0\0\0\4six\0"),
+    "orientation 9": exif_of(b"\1\x12\0\3\0\0\0\1\0\x09\0\0"),
+    "orientation 0": exif_of(b"\1\x12\0\3\0\0\0\1\0\0\0\0"),
+    "fraction by zero": exif_of(b"\1\x12\0\5\0\0\0\1\0\0\0\x08"),
+}
+
+
+@pytest.mark.parametrize("block", BROKEN_EXIF.values(), ids=BROKEN_EXIF)
+def test_a_film_with_damaged_exif_is_read_as_it_lies(block):
+    plain = encoded(scene(500, 300), "JPEG")
+    segment = b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block
+    film = read_film(plain[:2] + segment + plain[2:])
+    assert np.array_equal(film.pixels, read_film(plain).pixels)
+
+
 def test_transparent_parts_are_black():
     alpha = np.zeros((200, 200), np.uint8)
     alpha[:, :100] = 255
@@ -126,7 +150,7 @@ def test_running_out_of_memory_is_not_the_files_fault(monkeypatch):
     def exhausted(*_):
         raise MemoryError
 
-    monkeypatch.setattr(raster.ImageOps, "exif_transpose", exhausted)
+    monkeypatch.setattr(raster, "_to_grey", exhausted)
     with pytest.raises(MemoryError):
         read_film(encoded(scene()))
 

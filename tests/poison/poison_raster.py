@@ -84,6 +84,8 @@ def jpegs() -> Iterator[Case]:
     yield "slightly_tinted.jpeg", encoded(sepia, "JPEG", quality=92), JUDGED, ""
     yield "trailing_garbage.jpeg", jpeg + b"<?php echo 1; ?>" * 50, JUDGED, ""
     yield from exif_cases(plain)
+    broken = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\1\x12" * 30
+    yield "broken_exif.jpeg", encoded(plain, "JPEG", quality=92, exif=broken), JUDGED, ""
     yield "colour_photograph.jpeg", encoded(colourful(), "JPEG"), "out_of_distribution", "not_grayscale"
     yield from truncated(jpeg, "jpeg", 10)
     yield "two_pictures.jpeg", encoded(plain, "MPO", save_all=True, append_images=[plain]), "unreadable", "multi_frame"
