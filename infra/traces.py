@@ -19,6 +19,7 @@ from typing import IO, Any
 from urllib.parse import quote, quote_plus
 
 from cxr.result import HEATMAPS, key_of
+from cxr.spreadsheet import cell
 from infra.errors import Fault
 from infra.versions import Version, versions
 
@@ -69,7 +70,7 @@ def spellings(name: str) -> set[bytes]:
     """The name as text, in JSON, HTML, CSV and addresses."""
     escaped, in_json = html.escape(name, quote=False), json.dumps(name)[1:-1]
     texts = {
-        *(name, name.replace('"', '""'), json.dumps(name, ensure_ascii=False)[1:-1]),
+        *(name, name.replace('"', '""'), cell(name).replace('"', '""'), json.dumps(name, ensure_ascii=False)[1:-1]),
         *(in_json, json.dumps(in_json)[1:-1]),  # the latter: an event in the envelope of SNS
         *(escaped, html.escape(name), escaped.replace('"', "&#34;").replace("'", "&#39;")),
         *(quote(name), quote(name, safe=""), quote_plus(name), quote_plus(name, safe="/")),

@@ -24,6 +24,7 @@ FORBIDDEN = {
 # cxr's lower storey: the standard library alone, so that DAGs and commands may import it.
 LOWER = {
     "labels",
+    "spreadsheet",
     "pointer",
     "result",
     "bundle",

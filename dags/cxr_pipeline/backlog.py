@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any, TypedDict
 
+from cxr import spreadsheet
 from cxr.pointer import PointerStore
-from cxr_pipeline import bundle, difference, results, spreadsheet
+from cxr_pipeline import bundle, difference, results
 from cxr_pipeline.difference import Change
 from cxr_pipeline.ledger import LONGEST, Ledger, filled
 from cxr_pipeline.manifests import Manifests, size_for

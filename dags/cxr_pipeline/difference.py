@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from typing import IO, Any
 
+from cxr import spreadsheet
 from cxr.labels import CLASSES, STATUSES
 from cxr.result import Row
-from cxr_pipeline import spreadsheet
 
 
 @dataclass(frozen=True)

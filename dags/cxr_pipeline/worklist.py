@@ -19,10 +19,9 @@ from typing import IO
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cxr import grid
+from cxr import grid, spreadsheet
 from cxr.labels import INTENDED_USE, STATUSES
 from cxr.result import COLUMNS, Row
-from cxr_pipeline import spreadsheet
 from cxr_pipeline.oversight import Figure
 
 HERE = Path(__file__).parent

@@ -16,10 +16,11 @@ import pytest
 from moto import mock_aws
 
 from cxr import result as results
+from cxr import spreadsheet
 from cxr.pointer import Move, PointerStore, Release
 from infra.erase import Eraser, read_keys
 from infra.errors import Fault
-from infra.traces import path_in_dataset, spellings
+from infra.traces import Films, path_in_dataset, spellings
 from infra.versions import versions
 
 KEY, OTHER = 'ward 3/Müller "Jane" & <co>.png', "ward 3/other.png"
@@ -241,3 +242,12 @@ def test_a_file_that_holds_no_keys_is_refused(tmp_path: Any, content: bytes, say
 def test_keys_are_taken_as_they_are_but_for_the_line_s_end(tmp_path: Any) -> None:
     (tmp_path / "keys").write_bytes("﻿ a b .png\r\n\nÄ.png\n a b .png".encode())
     assert read_keys(tmp_path / "keys") == [" a b .png", "Ä.png"]
+
+
+@pytest.mark.parametrize(
+    "key", ['ward/Doe "J".png', "=Doe.png", "ward;=Doe.png", "Doe\r=1.png", "<Doe>&'.png", "\uff1dDoe.png"]
+)
+def test_a_key_is_known_as_the_reports_write_it(key):
+    out = io.BytesIO()
+    spreadsheet.write(["key"], [[key]], out)
+    assert Films((key,)).pattern().search(out.getvalue().splitlines()[1])

@@ -7,10 +7,10 @@ import io
 import unicodedata
 
 import pytest
-from cxr_pipeline import spreadsheet
-from cxr_pipeline.difference import Change, write_csv
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cxr import spreadsheet
 
 SIGNS = "=+-@"
 HOSTILE = [
@@ -67,11 +67,3 @@ def test_an_honest_cell_is_read_as_it_was() -> None:
     honest = ['ward 1/Müller-"K" a+2.jpeg', "a@b-c=d.png", "low: -0.5 is below 0.7, at most 0.9"]
     assert list(csv.reader(io.StringIO(written(*honest))))[1] == honest
     assert written("x", 0.25, None).splitlines()[1] == '"x","0.25",""'
-
-
-def test_the_changed_films_are_written_by_the_same_writer() -> None:
-    out = io.BytesIO()
-    write_csv([Change("x\r=1+1.png", "ok", "NORMAL", ";=1", "NORMAL", "a", "b")], out)
-    lines = out.getvalue().decode().splitlines()
-    assert len(lines) == 2
-    assert next(csv.DictReader(io.StringIO("\n".join(lines))))["new_status"] == ";'=1"
