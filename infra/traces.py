@@ -121,11 +121,11 @@ def in_datasets(buckets: Buckets, found: Films) -> list[Version]:
     with ThreadPoolExecutor(THREADS) as pool:
         digests = pool.map(lambda version: _sha256(version.read(s3, bucket)), alike)
         same = {v.key for v, digest in zip(alike, digests, strict=True) if digest in found.digests[v.size or 0]}
-    same |= {version.key for version in every if _is_copy(version.key, found.keys)}
+    same |= {version.key for version in every if is_copy(version.key, found.keys)}
     return [version for version in versions(s3, bucket) if version.key in same]
 
 
-def _is_copy(key: str, uploads: tuple[str, ...]) -> bool:
+def is_copy(key: str, uploads: tuple[str, ...]) -> bool:
     """Whether correct_labels named the film after one of these uploads: its name, and the digest of its key."""
     match = _COPY.fullmatch(PurePosixPath(key).name)
     if not match:

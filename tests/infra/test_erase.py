@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import html
+import importlib
 import io
 import json
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -20,7 +22,7 @@ from cxr import spreadsheet
 from cxr.pointer import Move, PointerStore, Release
 from infra.erase import Eraser, read_keys
 from infra.errors import Fault
-from infra.traces import Films, path_in_dataset, spellings
+from infra.traces import Films, is_copy, path_in_dataset, spellings
 from infra.versions import versions
 
 KEY, OTHER = 'ward 3/Müller "Jane" & <co>.png', "ward 3/other.png"
@@ -216,6 +218,18 @@ def test_an_archive_that_cannot_be_searched_stops_the_command(house: House) -> N
     house.put("models", "training/job/output/model.tar.gz", b"no archive")
     with pytest.raises(Fault, match="cannot be searched"):
         house.erase(KEY)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("key", [KEY, "a", "ward/CR.1.2.840.113619", "ä" * 400 + ".dcm", ".hidden.jpeg"])
+def test_copies_of_an_upload_are_known_by_the_name_that_correct_labels_gives(
+    key: str, monkeypatch: pytest.MonkeyPatch, repo: Path
+) -> None:
+    """Also where neither the upload nor its result is left to tell the bytes."""
+    monkeypatch.syspath_prepend(str(repo / "dags"))
+    name = importlib.import_module("cxr_pipeline.corrected_version").film_name(key)
+    assert is_copy(f"datasets/x-v2/train/NORMAL/{name}", (OTHER, key))
+    assert not is_copy(f"datasets/x-v2/train/NORMAL/{name}", (OTHER,))
 
 
 def test_a_path_in_a_dataset_begins_with_its_split() -> None:
