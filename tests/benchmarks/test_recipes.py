@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from cxr.labels import CLASSES
+from training_job import scores
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
@@ -31,3 +36,20 @@ def test_the_test_films_were_opened_for_announced_runs_alone(recipes: dict[str, 
 
 def test_where_the_idea_of_crops_came_from_is_said(recipes: dict[str, Any]) -> None:
     assert "crops itself came from figures of other projects on these test films" in recipes["note"]
+
+
+def test_the_published_figures_can_be_recomputed_from_the_predictions(recipes: dict[str, Any]) -> None:
+    for run in recipes["test"]:
+        with (RESULTS / run["predictions"]).open(newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        labels = np.array([CLASSES.index(row["label"]) for row in rows])
+        probabilities = np.array([float(row["probability"]) for row in rows])
+        ok = np.array([row["status"] == "ok" for row in rows])
+        assert len(rows) == 624
+        assert run["auroc"]["value"] == pytest.approx(scores.auroc(labels, probabilities), abs=1e-4)
+        for cut, figures in ((run["threshold"], run["at_threshold"]), (0.5, run["at_half"])):
+            right = (probabilities >= cut) == (labels == 1)
+            assert figures["accuracy"]["value"] == pytest.approx(right.mean(), abs=1e-4)
+            assert figures["sensitivity"]["value"] == pytest.approx(right[labels == 1].mean(), abs=1e-4)
+            assert figures["specificity"]["value"] == pytest.approx(right[labels == 0].mean(), abs=1e-4)
+        assert run["answered"]["ok"] == pytest.approx(ok.mean(), abs=1e-4)
