@@ -178,9 +178,8 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, capsys: pyt
 
 @pytest.mark.heavy
 def test_sigterm_saves_and_exits_zero(tmp_path: Path, tiny_dataset: Path, job_base, job_environment) -> None:
-    base = job_base(
-        tmp_path, tiny_dataset, weights="random", epochs="500", patience="500", augment_copies="0", dense_units="16"
-    )
+    small = {"side": "64", "augment_copies": "0", "dense_units": "16"}
+    base = job_base(tmp_path, tiny_dataset, weights="random", epochs="500", patience="500", **small)
     process = subprocess.Popen(
         COMMAND, env=job_environment(base), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
