@@ -119,9 +119,14 @@ def test_pixels_left_as_they_are_under_a_compressed_syntax_are_read_if_their_siz
     assert refused(called(JPEGLossless, saved(dataset))) == "dicom_no_pixels"
 
 
-def called(syntax: str, data: bytes) -> bytes:
+def test_uncompressed_pixels_in_fragments_are_read(plain):
+    data = encapsulated(DEEP.tobytes(), RLELossless, DEEP, **TWELVE)
+    assert off(called("1.2.840.10008.1.2.1.98", data, RLELossless), plain) == 0
+
+
+def called(syntax: str, data: bytes, instead_of: str = ExplicitVRLittleEndian) -> bytes:
     """The file with another transfer syntax in its header."""
-    said = [uid.encode() + b"\0" * (len(uid) % 2) for uid in (ExplicitVRLittleEndian, syntax)]
+    said = [uid.encode() + b"\0" * (len(uid) % 2) for uid in (instead_of, syntax)]
     stated, wrong = (struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid for uid in said)
     return data.replace(stated, wrong)
 
