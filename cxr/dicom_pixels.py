@@ -15,7 +15,7 @@ from PIL import Image
 from cxr.dicom_elements import DEFLATED, PIXEL_DATA, ROWS, Element
 from cxr.dicom_header import ALLOCATED, COLUMNS, HIGH_BIT, REPRESENTATION, SAMPLES, STORED, Header
 from cxr.film import UnreadableImage, check_size, check_tail
-from cxr.jpeg import Jpeg, read_jpeg
+from cxr.jpeg import LOSSLESS, Jpeg, read_jpeg
 from cxr.jpeg2000 import read_codestream
 from cxr.raster import opened
 from cxr.work import Work
@@ -27,11 +27,8 @@ _RLE = "1.2.840.10008.1.2.5"
 _JPEG = "1.2.840.10008.1.2.4."
 _DEEPEST = 16
 """Bits a value that DICOM allows for CR and DX."""
-_LOSSLESS = 3
-"""SOF3, lossless; SOF0 to SOF2 are baseline, extended and progressive."""
-_LS = 0xF7 - 0xC0
 _RLE_HEADER, _LONGEST_RUN = 64, 128
-_J2K_PIXEL, _J2K_BYTE, _J2K_PACKET, _LS_PIXEL, _LOSSLESS_PIXEL = 10, 20, 100, 8, 8
+_J2K_PIXEL, _J2K_BYTE, _J2K_PACKET = 10, 20, 100
 """Passes (cxr.work) that decoding takes, as benchmarks.hostile measured them. JPEG 2000 codes bit by bit."""
 
 
@@ -137,7 +134,7 @@ def _cut_out(words: np.ndarray, layout: Layout) -> Stored:
 def _jpeg(frame: bytes, layout: Layout, work: Work) -> Stored:
     """JPEG of 8 or 12 bits, lossy or lossless. What libjpeg fills in for missing data is the middle of the range."""
     promised = _promise(frame, layout, work)
-    if promised.depth == 8 and promised.process < _LOSSLESS:
+    if promised.depth == 8 and promised.process < LOSSLESS:
         decoded = np.asarray(opened(promised.essential, "JPEG"))
         if decoded.shape != (layout.height, layout.width):
             raise UnreadableImage("dicom_no_pixels")
@@ -168,8 +165,7 @@ def _promise(frame: bytes, layout: Layout, work: Work) -> Jpeg:
         raise UnreadableImage("dicom_no_pixels")
     if promised.components != 1 or promised.depth > layout.allocated:
         raise UnreadableImage("dicom_encoding")
-    weight = _LS_PIXEL if promised.process == _LS else _LOSSLESS_PIXEL if promised.process == _LOSSLESS else 1
-    work.take_passes(layout.width * layout.height * promised.passes * weight)
+    work.take_passes(promised.passes)
     return promised
 
 
@@ -194,7 +190,7 @@ def _gdcm(promised: Jpeg, layout: Layout) -> np.ndarray:
     image.SetDimensions((layout.width, layout.height, 1))
     image.SetDataElement(element)
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
-    syntax = _JPEG + ("57" if promised.process == _LOSSLESS else "51")
+    syntax = _JPEG + ("57" if promised.process == LOSSLESS else "51")
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
     image.SetPixelFormat(gdcm.PixelFormat(1, bits, promised.depth, promised.depth - 1, 0))
     decoded = image.GetBuffer().encode("utf-8", "surrogateescape")

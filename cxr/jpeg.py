@@ -37,8 +37,14 @@ _AFTER_LS_SCAN = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 """In a scan 0xFF is followed by 0 (T.81), by a byte below 0x80 (T.87) or by a restart marker."""
 
 
+LOSSLESS, LS, _ARITHMETIC = 3, _LS_FRAME - 0xC0, 9
+"""Processes: SOF3; SOF55; from SOF9 on (but for JPEG-LS) values are coded arithmetically."""
+_CAREFUL, _SLOW = 8, 12
+"""Passes (cxr.work) that a value takes where libjpeg's fast way is not taken; arithmetic decoding is the slowest."""
+
+
 class Jpeg(NamedTuple):
-    """width, height: px. depth: bits of a value. components: colours. process: n of SOFn. passes: the scans'
+    """width, height: px. depth: bits of a value. components: colours. process: n of SOFn. scanned: the scans'
     components, added up. essential: the stream to decode.
     """
 
@@ -47,8 +53,15 @@ class Jpeg(NamedTuple):
     depth: int
     components: int
     process: int
-    passes: int
+    scanned: int
     essential: bytes
+
+    @property
+    def passes(self) -> int:
+        """Over the pixels, as cxr.work counts them."""
+        careful = self.depth > 8 or self.process in (LOSSLESS, LS)
+        weight = _CAREFUL if careful else _SLOW if self.process >= _ARITHMETIC else 1
+        return self.width * self.height * self.scanned * weight
 
 
 def read_jpeg(data: bytes, work: Work) -> Jpeg:
@@ -58,7 +71,7 @@ def read_jpeg(data: bytes, work: Work) -> Jpeg:
     MAX_SCANS or cxr.work's limits.
     """
     kept: list[bytes | memoryview] = [data[:2]]
-    view, frame, scans, passes, noted = memoryview(data), None, 0, 0, set()
+    view, frame, scans, scanned, noted = memoryview(data), None, 0, 0, set()
     for marker, start, end in _segments(data, work):
         body = data[start + 4 : min(end, start + 4 + _LONGEST)]
         if marker in _FRAMES:
@@ -67,7 +80,7 @@ def read_jpeg(data: bytes, work: Work) -> Jpeg:
             depth, height, width, components = struct.unpack(">BHHB", body[:6])
             frame = width, height, depth, components, marker - 0xC0
         elif marker == _SOS:
-            scans, passes = scans + 1, passes + (body[0] if body else 0)
+            scans, scanned = scans + 1, scanned + (body[0] if body else 0)
             if scans > MAX_SCANS:
                 raise UnreadableImage("too_complex", count=scans, limit=MAX_SCANS)
         elif marker in _TABLES:
@@ -78,7 +91,7 @@ def read_jpeg(data: bytes, work: Work) -> Jpeg:
         kept.append(view[start:end])
     if frame is None or not scans:
         raise UnreadableImage("damaged")
-    return Jpeg(*frame, passes, b"".join([*kept, b"\xff\xd9"]))
+    return Jpeg(*frame, scanned, b"".join([*kept, b"\xff\xd9"]))
 
 
 def _segments(data: bytes, work: Work) -> Iterator[tuple[int, int, int]]:

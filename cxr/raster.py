@@ -52,7 +52,7 @@ def read_jpeg_film(data: bytes, side: int, work: Work) -> Film:
     if 0 in (promised.width, promised.height):
         raise UnreadableImage("damaged")
     check_size(promised.width, promised.height)
-    work.take_passes(promised.width * promised.height * promised.passes)
+    work.take_passes(promised.passes)
     image = opened(promised.essential, "JPEG")
     with _decoding():
         image.load()

@@ -53,9 +53,21 @@ def test_what_is_left_out_changes_no_pixel(mode, options):
     assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(stream))) for stream in (data, essential)))
 
 
-def test_passes_are_the_components_of_all_scans():
-    assert read(encoded()).passes == 1 and read(encoded("RGB")).passes == 3
-    assert read(encoded(progressive=True)).passes == 6 and read(encoded("RGB", progressive=True)).passes == 14
+def test_passes_are_the_pixels_of_all_components_of_all_scans():
+    size = SIZE[0] * SIZE[1]
+    assert read(encoded()).passes == size and read(encoded("RGB")).passes == 3 * size
+    assert read(encoded(progressive=True)).passes == 6 * size
+    assert read(encoded("RGB", progressive=True)).passes == 14 * size
+
+
+@pytest.mark.parametrize(
+    ("frame", "depth", "weight"), [(0xC1, 8, 1), (0xC1, 12, 8), (0xC3, 8, 8), (0xC9, 8, 12), (0xF7, 8, 8)]
+)
+def test_slow_processes_count_a_pixel_several_times(frame, depth, weight):
+    data = encoded()
+    at = data.index(b"\xff\xc0")
+    changed = data[: at + 1] + bytes([frame]) + data[at + 2 : at + 4] + bytes([depth]) + data[at + 5 :]
+    assert read(changed).passes == weight * SIZE[0] * SIZE[1]
 
 
 JUNK = {
