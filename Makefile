@@ -22,7 +22,7 @@ FUZZ_SECONDS ?= 600
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 # An environment that is there keeps its Python: remove .venv to change it.
 $(READY): requirements.txt
@@ -38,16 +38,23 @@ install: $(READY) ## create .venv from the locked requirements.txt
 demo: $(READY) ## the whole loop offline: train, register, promote, classify (DATASET= WEIGHTS= LIMIT= VERBOSE=1)
 	@$(BIN)/python -m local_aws demo --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(if $(LIMIT),--limit $(LIMIT)) $(if $(VERBOSE),--verbose)
 
-test: $(READY) ## run the tests, the DAGs' beside the others
-	@$(MAKE) --no-print-directory --jobs=2 test-dags test-others
+test: $(READY) ## run the tests in three processes beside each other
+	@$(MAKE) --no-print-directory --jobs=3 test-dags test-training test-others
 
-# The DAGs' tests keep a local AWS and an Airflow that wait more than they compute; their output comes when they end.
+# The DAGs' tests keep a local AWS and an Airflow that wait more than they compute; the training job's hold TensorFlow.
+# Their output comes when they end.
+test-dags: FOLDER := tests/dags
 test-dags: $(READY) ## the tests of the DAGs alone
-	@mkdir -p build
-	@$(BIN)/python -m pytest tests/dags > build/test-dags.log 2>&1; status=$$?; cat build/test-dags.log; exit $$status
+	@$(LOGGED)
+
+test-training: FOLDER := tests/training_job
+test-training: $(READY) ## the tests of the training job alone
+	@$(LOGGED)
+
+LOGGED = mkdir -p build; $(BIN)/python -m pytest $(FOLDER) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit $$status
 
 test-others: $(READY) ## the other tests alone
-	@$(BIN)/python -m pytest --ignore=tests/dags
+	@$(BIN)/python -m pytest --ignore=tests/dags --ignore=tests/training_job
 
 test-browser: $(READY) ## the Airflow UI as a person uses it (needs chromium and chromium-driver)
 	$(BIN)/python -m pytest -m browser tests/dags
@@ -102,4 +109,4 @@ lock-check: $(READY) ## resolve the lock for each platform and Python that it pr
 clean: ## remove what runs have written (build/, .airflow/)
 	rm -rf build .airflow
 
-.PHONY: help install demo test test-dags test-others test-browser test-images airflow up bench lint fuzz audit lock lock-check clean
+.PHONY: help install demo test test-dags test-training test-others test-browser test-images airflow up bench lint fuzz audit lock lock-check clean

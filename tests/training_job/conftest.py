@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def write_tiny_dataset(root: Path) -> None:
                 names = patients_of_bucket(bucket, prefix, count)
             for name in names:
                 film(label, rng, (240, 200)).save(folder / f"{name}{tail}", quality=90)
+
+
+def resident_mb() -> float:
+    """Memory that this process holds now; 0 where the system has no /proc."""
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6 if status.exists() else 0.0
+
+
+@pytest.fixture(autouse=True)
+def forgotten_networks() -> Iterator[None]:
+    """Lets go of a test's networks, which Keras keeps for as long as the process lives, where they are large."""
+    before = resident_mb()
+    yield
+    if "keras" in sys.modules and resident_mb() > before + 50:
+        sys.modules["keras"].backend.clear_session()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
