@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from cxr.dataset import COMPLETE, FILM_SUFFIXES, PATIENT_LIST, SPLITS, suffix_of
+from cxr.dataset import COMPLETE, FILM_SUFFIXES, LISTS, SPLITS, SUBTYPE_LIST, suffix_of
 from cxr.labels import CLASSES
 from cxr.pointer import error_code
 from cxr_pipeline import results
@@ -47,17 +47,17 @@ def film_name(key: str) -> str:
     return stem.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
-def with_new_paths(patient_list: bytes, moved: dict[str, str | None]) -> bytes:
-    """Let the rows of patients.csv name the moved films where they lie now, so that they keep their patient.
+def with_new_paths(film_list: bytes, moved: dict[str, str | None], but: str | None = None) -> bytes:
+    """Let the rows of patients.csv or subtypes.csv name the moved films where they lie now, so that they keep theirs.
 
-    The row of a film that is gone (None) goes.
+    The row of a film that is gone (None) goes, and of one that lies in the class folder ``but``.
     """
-    reader, text = csv.DictReader(io.StringIO(patient_list.decode("utf-8-sig"), newline="")), io.StringIO()
+    reader, text = csv.DictReader(io.StringIO(film_list.decode("utf-8-sig"), newline="")), io.StringIO()
     writer = csv.DictWriter(text, reader.fieldnames or (), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in reader:
         file = (row.get("file") or "").strip()
-        if (place := moved.get(file, file)) is not None:
+        if (place := moved.get(file, file)) is not None and but not in place.split("/"):
             writer.writerow({**row, "file": place})
     return text.getvalue().encode()
 
@@ -144,9 +144,11 @@ def make_version(s3: Any, names: Settings, base: str, corrections: list[Correcti
     new = {upload.path: upload.film for upload in decision.added}
     _refuse_long_keys(target, old | new)
     already = _copy(s3, bucket, target, old | new, there)
-    if decision.moved and PATIENT_LIST in old:
-        listed = with_new_paths(read_bytes(s3, bucket, base + PATIENT_LIST), decision.moved)
-        s3.put_object(Bucket=bucket, Key=target + PATIENT_LIST, Body=listed)
+    for name in LISTS:
+        if decision.moved and name in old:
+            normal = CLASSES[0] if name == SUBTYPE_LIST else None
+            listed = with_new_paths(read_bytes(s3, bucket, base + name), decision.moved, normal)
+            s3.put_object(Bucket=bucket, Key=target + name, Body=listed)
     added: dict[str, int] = {label: sum(upload.label == label for upload in decision.added) for label in CLASSES}
     made = Version(target, len(old.keys() - new.keys()), added, already, decision)
     mark = {"base": base, "copied": made.copied, "added": added, "moved": len(decision.moved)}

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cxr.dataset import COMPLETE, PATIENT_LIST, SPLITS, WRAPPING, judge
+from cxr.dataset import COMPLETE, LISTS, SPLITS, WRAPPING, judge
 from cxr.labels import CLASSES
 from cxr_pipeline.dataset_version import interrupted
 from cxr_pipeline.objects import find_json, write_json
@@ -30,8 +30,9 @@ class Dataset:
 
     counts: films of each split and class. ignored: how many objects lie beside the films, by what they are. strays: the
     places in the listing, from 1 on, of what might be overlooked, by what is wrong with them. digest: over name, size
-    and ETag of every film and of patients.csv, by which the training job cuts the splits. complete: whether
-    complete.json is there. nested: whether the archive's folder holds itself once more.
+    and ETag of every film, of patients.csv, by which the training job cuts the splits, and of subtypes.csv, by which it
+    tells pneumonias apart. complete: whether complete.json is there. nested: whether the archive's folder holds itself
+    once more.
     """
 
     prefix: str
@@ -49,7 +50,7 @@ def read_listing(prefix: str, objects: Iterable[dict[str, Any]]) -> Dataset:
     for place, item in enumerate(objects, start=1):
         path = item["Key"].removeprefix(prefix)
         judgement = judge(path, item["Size"])
-        if judgement.kind == "film" or path == PATIENT_LIST:
+        if judgement.kind == "film" or path in LISTS:
             lines.append(f"{path}\t{item['Size']}\t{item['ETag']}\n")
         if judgement.kind == "film":
             split, label, _ = path.split("/", 2)
@@ -59,7 +60,7 @@ def read_listing(prefix: str, objects: Iterable[dict[str, Any]]) -> Dataset:
             dataset.nested = dataset.nested or path.startswith(f"{WRAPPING}/")
         elif path == COMPLETE:
             dataset.complete = True
-        elif path != PATIENT_LIST:
+        elif path not in LISTS:
             dataset.ignored[judgement.why] += 1
     dataset.digest = digest_of(lines)
     return dataset

@@ -267,6 +267,12 @@ def test_a_moved_film_keeps_the_patient_that_the_list_gives_it(hospital: Hospita
     ]
 
 
+def test_a_film_that_is_normal_after_all_loses_its_subtype() -> None:
+    rows = ["file,subtype", "train/PNEUMONIA/0.jpeg,virus", "train/PNEUMONIA/1.jpeg,bacteria"]
+    moved: dict[str, str | None] = {"train/PNEUMONIA/0.jpeg": "train/NORMAL/a.jpeg"}
+    assert with_new_paths("\n".join(rows).encode(), moved, "NORMAL").decode().splitlines() == [rows[0], rows[2]]
+
+
 @pytest.mark.heavy
 def test_an_unreadable_upload_is_refused_by_its_line_and_nothing_is_written(hospital: Hospital) -> None:
     hospital.dataset()

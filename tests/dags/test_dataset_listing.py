@@ -94,11 +94,12 @@ def test_the_digest_changes_with_any_film_and_not_with_the_order() -> None:
     assert read_listing(PREFIX, films()[1:]).digest != base
 
 
-def test_the_digest_changes_with_the_patient_list_which_is_no_junk() -> None:
+@pytest.mark.parametrize("name", ["patients.csv", "subtypes.csv"])
+def test_the_digest_changes_with_the_lists_which_are_no_junk(name: str) -> None:
     without = read_listing(PREFIX, films())
-    listed = read_listing(PREFIX, [*films(), one("patients.csv")])
+    listed = read_listing(PREFIX, [*films(), one(name)])
     assert (listed.counts, listed.ignored) == (without.counts, {})
-    changed = read_listing(PREFIX, [*films(), {**one("patients.csv"), "ETag": '"other"'}])
+    changed = read_listing(PREFIX, [*films(), {**one(name), "ETag": '"other"'}])
     assert len({without.digest, listed.digest, changed.digest}) == 3
 
 
