@@ -17,21 +17,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cxr.dataset import PATIENT_LIST, PREFIX, SPLITS, UNUSED_SPLIT, WRAPPING, is_junk, judge
+from cxr.dataset import LISTS, PREFIX, SPLITS, UNUSED_SPLIT, WRAPPING, is_junk, judge
 from cxr.labels import CLASSES
 from infra.source import MAX_FILE_BYTES, DatasetError, File, open_source
 
 MAX_KEY_BYTES = 1024  # S3's own
-MAX_LIST_BYTES = 16 * 2**20  # of patients.csv; a row has about 60 bytes
+MAX_LIST_BYTES = 16 * 2**20  # of patients.csv, subtypes.csv; a row has about 60 bytes
 LEAST_LIMIT = 8
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Films in a fixed order, the optional `patients.csv`, and how many films of `val` were left out."""
+    """Films in a fixed order, the lists of them (see cxr.dataset.LISTS), and how many films of `val` were left out."""
 
     films: tuple[File, ...]
-    patients: File | None
+    lists: tuple[File, ...]
     ignored: int
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -56,8 +56,8 @@ class Dataset:
         for split, room in (("train", train), ("test", train // 4)):
             kept += _stratified([film for film in self.films if group(film)[0] == split], room)
         left_out = {film.path for film in self.films} - {film.path for film in kept}
-        patients = self.patients and _without(self.patients, left_out.__contains__)
-        return Dataset(tuple(sorted(kept, key=lambda film: film.path)), patients, self.ignored)
+        lists = tuple(_without(one, left_out.__contains__) for one in self.lists)
+        return Dataset(tuple(sorted(kept, key=lambda film: film.path)), lists, self.ignored)
 
 
 def group(film: File) -> tuple[str, str]:
@@ -118,7 +118,7 @@ def upload(
             already and is not to be replaced.
     """
     s3, bucket, below = target.s3, target.bucket, prefix(target.name)
-    wanted = {below + film.path: film for film in (*dataset.films, *filter(None, (dataset.patients,)))}
+    wanted = {below + film.path: film for film in (*dataset.films, *dataset.lists)}
     for key in wanted:
         _check_key(key)
     strangers = sorted(target.keys() - set(wanted))
@@ -168,23 +168,23 @@ def _stratified(films: list[File], room: int) -> list[File]:
     return chosen
 
 
-def _without(patients: File, left_out: Callable[[str], bool]) -> File:
-    """patients.csv without the rows of films that are left out: the training job refuses rows that name no film."""
+def _without(listed: File, left_out: Callable[[str], bool]) -> File:
+    """A list without the rows of films that are left out: the training job refuses rows that name no film."""
     try:
-        rows = list(csv.reader(io.StringIO(patients.read().decode("utf-8-sig"))))
+        rows = list(csv.reader(io.StringIO(listed.read().decode("utf-8-sig"))))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{PATIENT_LIST} is no CSV in UTF-8 ({error}); save it as that") from error
+        raise DatasetError(f"{listed.path} is no CSV in UTF-8 ({error}); save it as that") from error
     header = [name.strip() for name in rows[0]] if rows else []
     if "file" not in header:
-        return patients
+        return listed
     column = header.index("file")
     kept = [row for row in rows if len(row) <= column or not left_out(row[column].strip())]
     if len(kept) == len(rows):
-        return patients
+        return listed
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(kept)
     content = text.getvalue().encode()
-    return File(patients.path, len(content), lambda: content)
+    return File(listed.path, len(content), lambda: content)
 
 
 def _dataset(files: Iterable[File], source: str) -> Dataset:
@@ -195,7 +195,7 @@ def _dataset(files: Iterable[File], source: str) -> Dataset:
     for file, parts in zip(kept, _below_the_root([file.path for file in kept]), strict=True):
         placed = replace(file, path="/".join(parts))
         judgement = judge(placed.path, file.size)
-        if judgement.kind == "film" or placed.path == PATIENT_LIST:
+        if judgement.kind == "film" or placed.path in LISTS:
             _check(placed, f"{source}: {file.path}", found)
             found[placed.path] = placed
         elif judgement.kind == "stray":
@@ -208,10 +208,9 @@ def _dataset(files: Iterable[File], source: str) -> Dataset:
             f"{source}: {strays[0]}{more}; move films into the folder of their class, remove what is none, or pass the "
             "folder that holds train/ and test/"
         )
-    patients = found.pop(PATIENT_LIST, None)
-    if patients:
-        patients = _without(patients, lambda file: file.startswith(f"{UNUSED_SPLIT}/"))
-    dataset = Dataset(tuple(found[path] for path in sorted(found)), patients, ignored)
+    listed = [found.pop(name) for name in LISTS if name in found]
+    lists = tuple(_without(one, lambda file: file.startswith(f"{UNUSED_SPLIT}/")) for one in listed)
+    dataset = Dataset(tuple(found[path] for path in sorted(found)), lists, ignored)
     empty = [f"{split}/{label}" for split, labels in dataset.counts().items() for label, n in labels.items() if not n]
     if empty:
         raise DatasetError(
@@ -239,7 +238,7 @@ def _below_the_root(paths: list[str]) -> list[tuple[str, ...]]:
 
 
 def _check(file: File, where: str, found: dict[str, File]) -> None:
-    limit, what = (MAX_LIST_BYTES, "list of patients") if file.path == PATIENT_LIST else (MAX_FILE_BYTES, "chest film")
+    limit, what = (MAX_LIST_BYTES, "list of films") if file.path in LISTS else (MAX_FILE_BYTES, "chest film")
     if file.size > limit:
         raise DatasetError(f"{where} has {file.size:,} bytes, above {limit:,}; it is no {what}")
     twin = found.get(file.path)

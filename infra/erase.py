@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cxr.dataset import PATIENT_LIST
+from cxr.dataset import LISTS
 from cxr.pointer import PointerStore
 from infra import traces
 from infra.dataset import MAX_KEY_BYTES
@@ -47,12 +47,14 @@ def read_keys(path: Path) -> list[str]:
     return list(dict.fromkeys(filter(None, keys)))
 
 
-def _without(patient_list: bytes, names: set[str]) -> bytes:
-    """patients.csv without the rows that name a film."""
+def _without(listed: bytes, names: set[str]) -> bytes:
+    """A list of films without the rows that name one of these."""
     try:
-        rows = list(csv.reader(io.StringIO(patient_list.decode("utf-8-sig"))))
+        rows = list(csv.reader(io.StringIO(listed.decode("utf-8-sig"))))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Fault(f"A {PATIENT_LIST} in the datasets bucket is no CSV in UTF-8 ({error}); save it as that") from error
+        raise Fault(
+            f"A list of films ({', '.join(LISTS)}) in the datasets bucket is no CSV in UTF-8 ({error}); save it as that"
+        ) from error
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(row for row in rows if not names & {cell.strip() for cell in row})
     return text.getvalue().encode()
@@ -138,10 +140,10 @@ class Eraser:
         return taken
 
     def _lists_without(self, films: Films, found: Found) -> None:
-        """Writes patients.csv anew without the rows of these films: the training job refuses rows that name no film."""
+        """Writes the lists anew without the rows of these films: the training job refuses rows that name no film."""
         bucket = self._buckets.datasets
         listed = {version.key for version in found.get("lists of datasets", {}).get(bucket, ())}
-        for key in (key for key in listed if key.endswith(f"/{PATIENT_LIST}")):
+        for key in (key for key in listed if key.endswith(tuple(f"/{name}" for name in LISTS))):
             try:
                 content = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             except self._s3.exceptions.NoSuchKey:

@@ -25,6 +25,9 @@ FILMS = {
 }
 
 
+LISTS = {"patients.csv": b"file,patient\n", "subtypes.csv": b"file,subtype\n"}
+
+
 def folder(root, files=FILMS):
     for path, content in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -81,11 +84,11 @@ def test_kaggles_own_archive_with_everything_twice_gives_each_film_once(tmp_path
 
 def test_the_films_arrive_below_the_name_with_their_counts_and_type(tmp_path, s3):
     steps = []
-    with open_dataset(folder(tmp_path, FILMS | {"patients.csv": b"file,patient\n"})) as found:
+    with open_dataset(folder(tmp_path, FILMS | LISTS)) as found:
         counts = upload(found, Target(s3, "datasets", "demo"), lambda done, total: steps.append((done, total)))
     assert counts == {"train": {"NORMAL": 10, "PNEUMONIA": 30}, "test": {"NORMAL": 3, "PNEUMONIA": 9}}
-    assert stored(s3) == {f"datasets/demo/{path}" for path in (*FILMS, "patients.csv")}
-    assert steps == [(n, len(FILMS) + 1) for n in range(1, len(FILMS) + 2)]
+    assert stored(s3) == {f"datasets/demo/{path}" for path in (*FILMS, *LISTS)}
+    assert steps == [(n, len(FILMS) + 2) for n in range(1, len(FILMS) + 3)]
     assert (
         s3.head_object(Bucket="datasets", Key="datasets/demo/train/NORMAL/N-0001.jpeg")["ContentType"] == "image/jpeg"
     )
@@ -94,10 +97,12 @@ def test_the_films_arrive_below_the_name_with_their_counts_and_type(tmp_path, s3
 def test_the_patient_list_names_only_films_that_are_uploaded(tmp_path):
     rows = [f"{path},p{n}" for n, path in enumerate(FILMS)] + ["val/NORMAL/N-9.jpeg,p0", "train/NORMAL/unknown.jpeg,p1"]
     listed = "\n".join(["file,patient", *rows]).encode()
-    more = {"patients.csv": listed, "complete.json": b"{}", "val/NORMAL/N-9.jpeg": b"x"}
+    subtypes = b"file,subtype\ntrain/PNEUMONIA/P-0001.jpeg,virus\nval/PNEUMONIA/P-9.jpeg,virus\n"
+    more = {"patients.csv": listed, "subtypes.csv": subtypes, "complete.json": b"{}", "val/NORMAL/N-9.jpeg": b"x"}
     with open_dataset(folder(tmp_path, FILMS | more)) as found:
-        whole, limited = found.patients.read().decode(), found.limited(8)
-        few = limited.patients.read().decode()
+        whole, limited = found.lists[0].read().decode(), found.limited(8)
+        assert found.lists[1].read() == b"file,subtype\ntrain/PNEUMONIA/P-0001.jpeg,virus\n"
+        few = limited.lists[0].read().decode()
     assert "val/" not in whole and all(path in whole for path in FILMS)
     assert {row.split(",")[0] for row in few.splitlines()[1:]} == {
         *(film.path for film in limited.films),
@@ -324,7 +329,7 @@ def test_a_list_of_patients_beyond_its_limit_is_refused_before_it_is_read(tmp_pa
     """636 KB of zip made 1.15 GiB of memory."""
     rows = b"".join(b"train/NORMAL/N-%04d.jpeg,%d\n" % (n, n * 7919) for n in range(800_000))
     packed = archive(tmp_path / "a.zip", FILMS | {"patients.csv": rows}, zipfile.ZIP_DEFLATED)
-    with pytest.raises(DatasetError, match=r"patients\.csv has .* bytes, above 16,777,216; it is no list of patients"):
+    with pytest.raises(DatasetError, match=r"patients\.csv has .* bytes, above 16,777,216; it is no list of films"):
         paths(packed)
 
 

@@ -123,9 +123,10 @@ def furnish(house: House) -> dict[str, set[str]]:
             for key, body in objects.items():
                 house.put(bucket, key, body)
     house.put("datasets", "datasets/x-v3/patients.csv", f"file,patient\n{COPY},p1\ntrain/NORMAL/a.png,p2\n")
+    house.put("datasets", "datasets/x-v3/subtypes.csv", f"file,subtype\n{COPY},virus\ntrain/PNEUMONIA/b.png,virus\n")
     for bucket, objects in nobodys.items():
         kept[bucket] |= set(objects)
-    kept["datasets"].add("datasets/x-v3/patients.csv")
+    kept["datasets"] |= {"datasets/x-v3/patients.csv", "datasets/x-v3/subtypes.csv"}
     return kept
 
 
@@ -140,8 +141,9 @@ def test_one_command_erases_a_patient_from_everywhere_and_nobody_else(house: Hou
     assert "Proved" in said and "run `retrain`" in said and "dead letters: 1 erased" in said
     assert {name: house.holds(name) for name in NAMES} == kept
     assert not house.s3.list_multipart_uploads(Bucket="uploads").get("Uploads")
-    listed = house.s3.get_object(Bucket="datasets", Key="datasets/x-v3/patients.csv")["Body"].read()
-    assert listed == b"file,patient\ntrain/NORMAL/a.png,p2\n"
+    for name, row in (("patients", b"file,patient\ntrain/NORMAL/a.png,p2\n"),
+                      ("subtypes", b"file,subtype\ntrain/PNEUMONIA/b.png,virus\n")):  # fmt: skip
+        assert house.s3.get_object(Bucket="datasets", Key=f"datasets/x-v3/{name}.csv")["Body"].read() == row
     everything = [v.read(house.s3, name).read() for name in NAMES for v in versions(house.s3, name) if v.size]
     assert not [body for body in everything if FILM in body or any(way in body for way in spellings(KEY))]
     assert "nothing found" in house.erase(KEY), "a second run finds nothing to do"
@@ -210,7 +212,7 @@ def test_what_is_written_meanwhile_is_told(house: House, monkeypatch: pytest.Mon
 def test_a_list_of_patients_that_is_no_csv_stops_the_command(house: House) -> None:
     house.put("datasets", f"datasets/x/{COPY}", FILM)
     house.put("datasets", "datasets/x/patients.csv", COPY.encode() + b"\xff")
-    with pytest.raises(Fault, match=r"A patients\.csv in the datasets bucket is no CSV"):
+    with pytest.raises(Fault, match=r"A list of films .* in the datasets bucket is no CSV"):
         house.erase(KEY)
 
 
