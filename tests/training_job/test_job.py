@@ -179,7 +179,9 @@ def test_a_hospital_recalibrates_without_retraining(trained: Trained, tmp_path: 
     old, new = read_bundle(trained.model), read_bundle(output, ("model.tflite", "golden.npz"))
     Engine(output / "model.tflite").check_golden(output / "golden.npz")
     assert new.name == "tiny-recalibrated" and new.conformal["alpha"] == 0.3
-    assert new.temperature != old.temperature and new.model_sha256 != old.model_sha256
+    assert old.calibration and new.calibration and old.calibration["prevalence"] == new.calibration["prevalence"] == 0.5
+    assert new.calibration["slope"] == pytest.approx(old.calibration["slope"]), "nine patients move the offset alone"
+    assert new.calibration["offset"] != old.calibration["offset"] and new.model_sha256 != old.model_sha256
     cards = [
         json.loads(zipfile.ZipFile(folder / "model.tflite").read("card.json")) for folder in (trained.model, output)
     ]
