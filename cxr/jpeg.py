@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cxr.film import UnreadableImage
+from cxr.tiff import NUMBER_OF_IMAGES, ORIENTATION, number_of
 from cxr.work import Work
 
 MAX_SCANS = 64
@@ -27,8 +28,10 @@ _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD, _LS_TABLES})
 """DHT, DAC, DQT, DRI, LSE."""
 _KNOWN = _FRAMES | _TABLES | {_SOS, 0xDC, 0xFE, *range(0xE0, 0xF0)}
 """DNL, COM and APP0..APP15 are skipped unless _NOTES names them."""
-_NOTES = {0xE0: b"JFIF\0", 0xE1: b"Exif\0\0", 0xE2: b"MPF\0", 0xEE: b"Adobe"}
-"""Application segments that say something about the picture; the first of each counts."""
+_NOTES = {0xE0: b"JFIF\0", 0xEE: b"Adobe"}
+"""Application segments about the colours, which a decoder needs; the first of each counts."""
+_EXIF, _PICTURES = (0xE1, b"Exif\0\0"), (0xE2, b"MPF\0")
+"""Application segments that say which way is up and how many pictures the file holds."""
 _TABLE, _LONGEST = 64, 1 << 16
 """Bytes of one table, and of the longest segment, which may hold a thousand of them: each one is a part."""
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
@@ -45,7 +48,8 @@ _CAREFUL, _SLOW = 8, 12
 
 class Jpeg(NamedTuple):
     """width, height: px. depth: bits of a value. components: colours. process: n of SOFn. scanned: the scans'
-    components, added up. essential: the stream to decode.
+    components, added up. orientation: of EXIF, 1 is upright. frames: pictures in the file. essential: the stream to
+    decode.
     """
 
     width: int
@@ -54,6 +58,8 @@ class Jpeg(NamedTuple):
     components: int
     process: int
     scanned: int
+    orientation: int
+    frames: int
     essential: bytes
 
     @property
@@ -72,6 +78,7 @@ def read_jpeg(data: bytes, work: Work) -> Jpeg:
     """
     kept: list[bytes | memoryview] = [data[:2]]
     view, frame, scans, scanned, noted = memoryview(data), None, 0, 0, set()
+    numbers: dict[int, int | None] = {}
     for marker, start, end in _segments(data, work):
         body = data[start + 4 : min(end, start + 4 + _LONGEST)]
         if marker in _FRAMES:
@@ -85,13 +92,23 @@ def read_jpeg(data: bytes, work: Work) -> Jpeg:
                 raise UnreadableImage("too_complex", count=scans, limit=MAX_SCANS)
         elif marker in _TABLES:
             work.take_parts(len(body) // _TABLE)
-        elif marker in noted or not body.startswith(_NOTES.get(marker, b"\0none")):
-            continue
+        else:
+            for (kind, name), tag in ((_EXIF, ORIENTATION), (_PICTURES, NUMBER_OF_IMAGES)):
+                if marker == kind and body.startswith(name):
+                    numbers.setdefault(tag, number_of(body[len(name) :], tag))
+            if marker in noted or not body.startswith(_NOTES.get(marker, b"\0none")):
+                continue
         noted.add(marker)
         kept.append(view[start:end])
     if frame is None or not scans:
         raise UnreadableImage("damaged")
-    return Jpeg(*frame, scanned, b"".join([*kept, b"\xff\xd9"]))
+    return Jpeg(
+        *frame,
+        scanned,
+        numbers.get(ORIENTATION) or 1,
+        numbers.get(NUMBER_OF_IMAGES) or 1,
+        b"".join([*kept, b"\xff\xd9"]),
+    )
 
 
 def _segments(data: bytes, work: Work) -> Iterator[tuple[int, int, int]]:

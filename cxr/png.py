@@ -1,6 +1,6 @@
 """What a PNG stream (ISO/IEC 15948) declares, and the stream without what no picture needs.
 
-A decoder is given header, palette, transparency, orientation and the picture's data, the latter as one chunk. Texts,
+A decoder is given header, palette, transparency and the picture's data, the latter as one chunk. Texts,
 profiles and private chunks never reach it, however many there are and whether their checksums are right or not.
 """
 
@@ -12,21 +12,24 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cxr.film import UnreadableImage
+from cxr.tiff import ORIENTATION, number_of
 from cxr.work import Work
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 GREY_ALPHA, RGB, RGBA = 4, 2, 6
 """Colour types."""
 _CHANNELS = {0: 1, RGB: 3, 3: 1, GREY_ALPHA: 2, RGBA: 4}
-_KEPT = frozenset({b"PLTE", b"tRNS", b"eXIf"})
-_KNOWN = _KEPT | {b"IHDR", b"IDAT"}
+_KEPT = frozenset({b"PLTE", b"tRNS"})
+_KNOWN = _KEPT | {b"IHDR", b"IDAT", b"eXIf"}
+_EXIF_BYTES = 1 << 16
+"""As many as a JPEG has room for."""
 _ANCILLARY = 0x20
 """The bit of a chunk's first letter that says: a reader may skip it."""
 
 
 class Png(NamedTuple):
-    """width, height: px. depth: bits of a value. colour: type. frames: of an animation. clear: tRNS, b"" without.
-    essential: the stream to decode.
+    """width, height: px. depth: bits of a value. colour: type. frames: of an animation. orientation: of EXIF, 1 is
+    upright. clear: tRNS, b"" without. essential: the stream to decode.
     """
 
     width: int
@@ -34,6 +37,7 @@ class Png(NamedTuple):
     depth: int
     colour: int
     frames: int
+    orientation: int
     clear: bytes
     essential: bytes
 
@@ -54,12 +58,14 @@ def read_png(data: bytes, work: Work) -> Png:
     """Raises UnreadableImage: `damaged` for a stream that cannot be followed or whose checksums differ where it
     matters, `too_complex` above cxr.work's limits.
     """
-    header, kept, pixels, frames, clear = b"", list[bytes](), list[memoryview](), 1, b""
+    header, kept, pixels, frames, orientation, clear = b"", list[bytes](), list[memoryview](), 1, 1, b""
     for kind, body in _chunks(data, work):
         if kind == b"IDAT":
             pixels.append(body)
         elif kind == b"IHDR":
             header = header or bytes(body)
+        elif kind == b"eXIf":
+            orientation = number_of(bytes(body[:_EXIF_BYTES]), ORIENTATION) or 1
         elif kind in _KEPT:
             kept.append(chunk(kind, bytes(body)))
             clear = bytes(body) if kind == b"tRNS" else clear
@@ -76,7 +82,7 @@ def read_png(data: bytes, work: Work) -> Png:
     size = sum(len(piece) for piece in pixels)
     opening = (MAGIC, chunk(b"IHDR", header), *kept, struct.pack(">I", size), b"IDAT")
     whole = b"".join((*opening, *pixels, struct.pack(">I", crc), chunk(b"IEND", b"")))
-    return Png(width, height, depth, colour, max(1, frames), clear, whole)
+    return Png(width, height, depth, colour, max(1, frames), orientation, clear, whole)
 
 
 def _chunks(data: bytes, work: Work) -> Iterator[tuple[bytes, memoryview]]:
@@ -92,7 +98,7 @@ def _chunks(data: bytes, work: Work) -> Iterator[tuple[bytes, memoryview]]:
         whole = len(checksum) == 4
         if kind == b"IEND" or (pixels and not whole and kind != b"IDAT"):
             return
-        matters = kind in _KEPT or not kind[0] & _ANCILLARY
+        matters = kind in _KNOWN or not kind[0] & _ANCILLARY
         right = not matters or zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(checksum, "big")
         if not (whole and right) or (matters and kind not in _KNOWN):
             raise UnreadableImage("damaged")

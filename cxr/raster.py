@@ -28,7 +28,6 @@ _DEEP_MODES = ("I", "I;16", "I;16B")
 _DEEP_STRIP = 256
 _FILLED = (8, 247)
 """What a tail of a film itself may be lies outside: black or white."""
-_EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,12 +51,14 @@ def read_jpeg_film(data: bytes, side: int, work: Work) -> Film:
     if 0 in (promised.width, promised.height):
         raise UnreadableImage("damaged")
     check_size(promised.width, promised.height)
+    if promised.frames != 1:
+        raise UnreadableImage("multi_frame")
     work.take_passes(promised.passes)
     image = opened(promised.essential, "JPEG")
     with _decoding():
         image.load()
         check_tail(np.asarray(image), *_FILLED)
-    return _film(image, "JPEG", side)
+    return _film(image, "JPEG", promised.orientation, side)
 
 
 def read_png_film(data: bytes, side: int, work: Work) -> Film:
@@ -74,11 +75,11 @@ def read_png_film(data: bytes, side: int, work: Work) -> Film:
         if deep_colour:
             image = _shallow(image, promised)
         image.load()
-    return _film(image, "PNG", side)
+    return _film(image, "PNG", promised.orientation, side)
 
 
 def opened(data: bytes, kind: str) -> ImageFile.ImageFile:
-    """A picture of one frame whose header alone has been read.
+    """A picture whose header alone has been read.
 
     Its decoder will be given all data at once: fed in blocks, libjpeg would go over millions of fill bytes again with
     every block.
@@ -86,33 +87,20 @@ def opened(data: bytes, kind: str) -> ImageFile.ImageFile:
     with _decoding():
         image = Image.open(BytesIO(data), formats=(kind,))
         image.decodermaxblock = len(data)
-        frames = getattr(image, "n_frames", 1)
-    if frames != 1 or image.format != kind:
-        raise UnreadableImage("multi_frame")
     check_size(*image.size)
     return image
 
 
-def _film(image: Image.Image, kind: str, side: int) -> Film:
-    """image: decoded, and closed here."""
+def _film(image: Image.Image, kind: str, orientation: int, side: int) -> Film:
+    """image: decoded, and closed here; orientation: of EXIF."""
     width, height = image.size
-    turn = _turn(image)
+    turn = _TURNS.get(orientation)
     if turn in _QUARTER_TURNS:
         width, height = height, width
     pixels, saturation = _to_grey(image if turn is None else image.transpose(turn), side)
     image.close()
     check_span(int(pixels.min()), int(pixels.max()))
     return Film(pixels, kind, width, height, saturation)
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """How to turn the image upright; None also where its EXIF is damaged, as viewers have it."""
-    try:
-        return _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except MemoryError:
-        raise
-    except Exception:
-        return None
 
 
 def _to_grey(image: Image.Image, side: int) -> tuple[np.ndarray, float]:
@@ -167,9 +155,7 @@ def _shallow(image: Image.Image, promised: Png) -> Image.Image:
         swapped.tile = [tile._replace(args=f"{swapped.mode};16L")]
         upper, lower = _released(image), _released(swapped)
     key = struct.unpack(">3H", promised.clear) if promised.colour == RGB and len(promised.clear) == 6 else None
-    shallow = _spread(upper, lower, alpha, key)
-    shallow.info["exif"] = image.info.get("exif")
-    return shallow
+    return _spread(upper, lower, alpha, key)
 
 
 def _released(image: Image.Image) -> np.ndarray:

@@ -170,3 +170,14 @@ def test_bytes_without_a_header_are_damaged():
     for nothing in (b"", b"\xff" * 1000, b"\xff\xd8" + bytes(1000)):
         with pytest.raises(UnreadableImage):
             read(nothing)
+
+
+def test_a_jpeg_says_which_way_is_up_and_how_many_pictures_it_holds():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert (read(encoded()).orientation, read(encoded()).frames) == (1, 1)
+    assert read(encoded(exif=exif)).orientation == 6
+    stream, picture = io.BytesIO(), Image.linear_gradient("L")
+    picture.save(stream, "MPO", save_all=True, append_images=[picture])
+    assert read(stream.getvalue()).frames == 2
+    assert b"Exif" not in read(encoded(exif=exif)).essential

@@ -86,6 +86,7 @@ def jpegs() -> Iterator[Case]:
     yield from exif_cases(plain)
     broken = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\1\x12" * 30
     yield "broken_exif.jpeg", encoded(plain, "JPEG", quality=92, exif=broken), JUDGED, ""
+    yield "exif_that_copies_itself.jpeg", encoded(plain, "JPEG", quality=92, exif=copying_exif(60_000)), JUDGED, ""
     yield "colour_photograph.jpeg", encoded(colourful(), "JPEG"), "out_of_distribution", "not_grayscale"
     yield from truncated(jpeg, "jpeg", 10)
     yield "two_pictures.jpeg", encoded(plain, "MPO", save_all=True, append_images=[plain]), "unreadable", "multi_frame"
@@ -118,6 +119,13 @@ def jpegs() -> Iterator[Case]:
     yield "magic_only.jpeg", jpeg[:4], "unreadable", "damaged"
     yield "header_only.jpeg", jpeg[: jpeg.index(b"\xff\xda")], "unreadable", "damaged"
     yield "standard_huffman_tables_left_out.jpeg", jpeg.replace(b"\xff\xc4", b"\xff\xe1"), JUDGED, ""
+
+
+def copying_exif(size: int) -> bytes:
+    """As many entries as fit, each of which claims all bytes of the block as its value."""
+    entries = (size - 32) // 12
+    body = b"".join(struct.pack(">HHII", 0x8000 + entry, 1, size - 100, 0) for entry in range(entries))
+    return b"Exif\0\0" + struct.pack(">2sHIH", b"MM", 42, 8, entries) + body + bytes(size - 16 - len(body))
 
 
 def exif_cases(plain: Image.Image) -> Iterator[Case]:
@@ -196,6 +204,8 @@ def pngs() -> Iterator[Case]:
     yield "wrong_checksum_of_a_text.png", png(200, 160, 8, 0, raw_rows(grey), wrong), JUDGED, ""
     wrong = png_chunk(b"tRNS", b"\0\7")[:-4] + bytes(4)
     yield "wrong_checksum_of_transparency.png", png(200, 160, 8, 0, raw_rows(grey), wrong), "unreadable", "damaged"
+    copying = png_chunk(b"eXIf", copying_exif(350_000)[6:])
+    yield "exif_that_copies_itself.png", png(200, 160, 8, 0, raw_rows(grey), copying), JUDGED, ""
     yield "without_end.png", data[:-12], JUDGED, ""
     empty = png_chunk(b"tEXt", b"")
     yield "a_thousand_chunks.png", png(200, 160, 8, 0, raw_rows(grey), empty * 1000), JUDGED, ""
