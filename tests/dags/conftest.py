@@ -33,7 +33,7 @@ DATASET = "datasets/small/"
 PATIENT = "DoeJane"  # in every film's name, and in no log
 # A drawn dataset and a network of random weights meet no hospital's floors: every limit is opened by its parameter.
 SMALL = {
-    "dataset": DATASET, "weights": "random", "epochs": 2, "dense_units": 8, "alpha": 0.2,
+    "dataset": DATASET, "weights": "random", "epochs": 2, "side": 64, "dense_units": 8, "alpha": 0.2,
     "augment_copies": 0, "require_gpu": False, "instance_type": "ml.m5.large", "check_interval": 1, "min_films": 3,
     "min_sensitivity": 0, "min_specificity": 0, "min_auroc": 0, "max_ece": 1, "max_parity_auroc_drop": 1,
     "max_parity_label_flips": 1, "max_parity_status_flips": 1, "margin_auroc": -1, "margin_balanced_accuracy": -1,
