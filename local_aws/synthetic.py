@@ -15,6 +15,9 @@ from PIL import Image, ImageFilter
 
 from cxr.labels import CLASSES
 
+SIZE = (400, 320)
+"""Width and height in pixels."""
+
 
 def _ellipse(grid: tuple[np.ndarray, np.ndarray], cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
     """Soft-edged ellipse in relative coordinates, float [height, width] in 0..1."""
@@ -23,7 +26,7 @@ def _ellipse(grid: tuple[np.ndarray, np.ndarray], cx: float, cy: float, rx: floa
     return 1.0 / (1.0 + np.exp(np.minimum(14.0 * (distance - 1.0), 60.0)))
 
 
-def film(label: str, rng: np.random.Generator, size: tuple[int, int] = (400, 320)) -> Image.Image:
+def film(label: str, rng: np.random.Generator, size: tuple[int, int] = SIZE) -> Image.Image:
     """One grey film of class `label` (NORMAL or PNEUMONIA), `size` = (width, height) in pixels, mode L."""
     if label not in CLASSES:
         raise ValueError(f"{label!r} is no class; one of {', '.join(CLASSES)}")
@@ -50,13 +53,13 @@ def film(label: str, rng: np.random.Generator, size: tuple[int, int] = (400, 320
         for _ in range(int(rng.integers(2, 5))):
             side = rng.choice((-1.0, 1.0))
             centre = side * rng.uniform(0.3, 0.55), rng.uniform(-0.3, 0.42)
-            spot = _ellipse(grid, *centre, rng.uniform(0.1, 0.22), rng.uniform(0.1, 0.24))
-            image += rng.uniform(55, 100) * spot * lungs
+            spot = _ellipse(grid, *centre, rng.uniform(0.16, 0.26), rng.uniform(0.18, 0.3))
+            image += rng.uniform(75, 110) * spot * lungs
     image = image * rng.uniform(0.88, 1.1) + sway(5) + rng.normal(0, 4.0, image.shape)
     return Image.fromarray(np.clip(image, 0, 255).astype(np.uint8), "L").filter(ImageFilter.GaussianBlur(0.8))
 
 
-def photograph(rng: np.random.Generator, size: tuple[int, int] = (400, 320)) -> Image.Image:
+def photograph(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> Image.Image:
     """A colour picture that is no X-ray (a sky, a hill and some balloons), mode RGB."""
     width, height = size
     x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
@@ -89,10 +92,12 @@ def write_dataset(
     test: int = 60,
     seed: int = 0,
     on_film: Callable[[], object] = lambda: None,
+    size: tuple[int, int] = SIZE,
 ) -> None:
     """Write `train` + `test` JPEG films, half of each class, into `root` in Kaggle's layout.
 
-    `on_film` is called once per film. The same arguments give the same bytes. Test patients have numbers of their own.
+    `on_film` is called once per film; `size`: their width and height in pixels. The same arguments give the same bytes.
+    Test patients have numbers of their own.
     """
     rng = np.random.default_rng(seed)
     numbers = {"train": range(1, 50_000), "test": range(50_000, 100_000)}
@@ -101,5 +106,5 @@ def write_dataset(
             folder = root / split / label
             folder.mkdir(parents=True, exist_ok=True)
             for name in _names(label, numbers[split], share, rng):
-                film(label, rng).save(folder / name, "JPEG", quality=88)
+                film(label, rng, size).save(folder / name, "JPEG", quality=88)
                 on_film()

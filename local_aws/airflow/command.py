@@ -29,7 +29,8 @@ from local_aws.synthetic import write_dataset
 from local_aws.terminal import Terminal
 
 HOME = ROOT / ".airflow"
-FILMS = 160
+FILMS = 1200
+SIZE = (256, 205)  # of a drawn film, in pixels
 LOOK_SECONDS = 3.0
 
 
@@ -44,10 +45,10 @@ def must_be_free(port: int) -> None:
 
 
 def load_films(aws: LocalAWS, settings: Mapping[str, str], films: int) -> None:
-    """Put a synthetic dataset into the datasets bucket, a quarter of it test films."""
+    """Put a synthetic dataset into the datasets bucket, a fifth of it test films."""
     objects = aws.objects()
     with tempfile.TemporaryDirectory() as scratch:
-        write_dataset(Path(scratch), train=films - films // 4, test=films // 4)
+        write_dataset(Path(scratch), train=films - films // 5, test=films // 5, size=SIZE)
         for path in sorted(Path(scratch).rglob("*.jpeg")):
             key = DATASET + path.relative_to(scratch).as_posix()
             objects.write(settings["datasets_bucket"], key, path.read_bytes())

@@ -13,10 +13,10 @@ from typing import Any
 
 from local_aws.server import HOST, ROOT
 
-# A laptop has no GPU, and a hundred drawn films meet no hospital's floors: these defaults show in the form.
+# A laptop has no GPU, and drawn films meet no hospital's floors: these defaults show in the form.
 LAPTOP_DEFAULTS: dict[str, Any] = {
-    "min_films": 5,
-    "weights": "random", "require_gpu": False, "instance_type": "ml.m5.large", "epochs": 20, "augment_copies": 0,
+    "min_films": 5, "side": 64, "weights": "random", "epochs": 20, "augment_copies": 1,
+    "require_gpu": False, "instance_type": "ml.m5.large",
     "alpha": 0.1, "check_interval": 2, "min_sensitivity": 0.3, "min_specificity": 0.1, "min_auroc": 0.5,
     "max_ece": 0.4, "max_parity_auroc_drop": 0.05, "max_parity_label_flips": 0.2, "max_parity_status_flips": 0.2,
     "margin_auroc": -0.3, "margin_balanced_accuracy": -0.5,

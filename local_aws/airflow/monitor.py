@@ -14,13 +14,13 @@ from cxr.labels import CLASSES
 from cxr.pointer import KEY, Pointer, parse
 from local_aws.airflow import state
 from local_aws.airflow.api import DAGS, Api
-from local_aws.demo.inputs import new_files
+from local_aws.demo.inputs import evenly, new_files
 from local_aws.server import LocalAWS
 from local_aws.terminal import Terminal
 
 DATASET = "datasets/chest_xray/"
 WORKLIST = "reports/latest/worklist.html"
-UPLOADS_PER_CLASS = 6
+UPLOADS_PER_CLASS = 40
 REPORT_SECONDS = 3.0
 """The first report waits so long for the first answers."""
 
@@ -88,11 +88,11 @@ class Monitor:
             self._report_at = time.monotonic() + REPORT_SECONDS
 
     def _upload(self) -> int:
-        """Upload a few of the test films, two photographs and a broken file, as a ward would; return how many."""
+        """Upload some of the test films, two photographs and a broken file, as a ward would; return how many."""
         bucket, s3 = self._settings["datasets_bucket"], self._aws.client("s3")
         films: dict[str, list[tuple[str, bytes]]] = {}
         for label in CLASSES:
-            keys = list(self._objects.keys(bucket, f"{DATASET}test/{label}/"))[:UPLOADS_PER_CLASS]
+            keys = evenly(list(self._objects.keys(bucket, f"{DATASET}test/{label}/")), UPLOADS_PER_CLASS)
             films[label] = [(key.rpartition("/")[2], self._objects.read(bucket, key) or b"") for key in keys]
         files = new_files(films)
         for file in files:

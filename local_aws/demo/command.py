@@ -36,7 +36,9 @@ from local_aws.synthetic import write_dataset
 from local_aws.terminal import Terminal
 
 DATASET = "demo"
-SYNTHETIC_TRAIN, SYNTHETIC_TEST = 320, 80
+SYNTHETIC_TRAIN, SYNTHETIC_TEST = 800, 200
+SYNTHETIC_SIZE, SYNTHETIC_SIDE = (256, 205), 64
+"""Pixels of a drawn film, and of the side at which the model looks at it."""
 UPLOADS_PER_CLASS = 10
 WEIGHTS_KEY = "weights/demo/vgg16_notop.weights.h5"
 BUILD = ROOT / "build" / "demo"
@@ -53,7 +55,7 @@ def put_dataset(
     if source == "synthetic":
         step.say("drawing synthetic films")
         step.total(SYNTHETIC_TRAIN + SYNTHETIC_TEST)
-        write_dataset(folder, SYNTHETIC_TRAIN, SYNTHETIC_TEST, on_film=step.advance)
+        write_dataset(folder, SYNTHETIC_TRAIN, SYNTHETIC_TEST, on_film=step.advance, size=SYNTHETIC_SIZE)
         source = str(folder)
     with open_dataset(source) as opened:
         dataset = opened.limited(arguments.limit) if arguments.limit else opened
@@ -107,7 +109,8 @@ def demo(arguments: argparse.Namespace, build: Path, steps: Steps) -> dict[str, 
                 s3.upload_file(str(weights.file), outputs["DatasetsBucket"], WEIGHTS_KEY)
                 weights_uri = f"s3://{outputs['DatasetsBucket']}/{WEIGHTS_KEY.rpartition('/')[0]}/"
 
-        parameters = dag_parameters(prefix(DATASET), weights, weights_uri, arguments.epochs)
+        side = SYNTHETIC_SIDE if arguments.dataset == "synthetic" else None
+        parameters = dag_parameters(prefix(DATASET), weights, weights_uri, arguments.epochs, side)
         with steps.step("Airflow DAG retrain: train, register, gate, promote, smoke test") as step:
             environment = airflow_environment(build / "airflow", aws.environment, airflow_settings(outputs))
             step.say("creating Airflow's metadata database")

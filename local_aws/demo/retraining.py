@@ -37,7 +37,7 @@ class RetrainingFailed(Exception):
     """The DAG failed; the text holds the end of its log."""
 
 
-def dag_parameters(dataset: str, weights: Weights, weights_uri: str, epochs: int) -> dict[str, Any]:
+def dag_parameters(dataset: str, weights: Weights, weights_uri: str, epochs: int, side: int | None) -> dict[str, Any]:
     """The form of the `retrain` DAG as the demo fills it in; what differs from production is visible here."""
     return {
         "dataset": dataset,
@@ -45,7 +45,8 @@ def dag_parameters(dataset: str, weights: Weights, weights_uri: str, epochs: int
         "weights": weights.hyperparameter,
         "weights_uri": weights_uri,
         "epochs": epochs,
-        "augment_copies": 0,
+        "augment_copies": 1,
+        **({"side": side} if side else {}),
         "approval": "automatic",
         "instance_type": "ml.m5.xlarge",
         "require_gpu": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,8 +79,19 @@ def test_no_model_no_reference_no_failure() -> None:
 
 
 def test_psi_is_zero_for_the_same_shape_and_finite_for_an_empty_bin() -> None:
-    assert psi([10, 30], [1, 3]) == pytest.approx(0)
+    assert psi([10, 30], [10, 30]) == 0
     assert 1 < psi([10, 0], [0, 10]) < 100
+
+
+def test_psi_stays_below_its_limit_where_only_chance_parts_two_samples() -> None:
+    chances, rng = [0.42, 0.04, 0.01, 0.01, 0.01, 0.01, 0.01, 0.03, 0.06, 0.4], random.Random(0)
+
+    def sample(n: int) -> list[int]:
+        bins = rng.choices(range(10), chances, k=n)
+        return [bins.count(number) for number in range(10)]
+
+    indices = [psi(sample(400), sample(100)) for _ in range(500)]
+    assert sum(index > LIMITS.max_psi for index in indices) < 0.05 * len(indices)
 
 
 def test_the_last_bin_holds_its_upper_edge() -> None:
