@@ -29,9 +29,10 @@ def read_subtypes(path: Path, films: Collection[str], ill: Collection[str]) -> d
     Raises BadFilmList for rows that name no film, one twice with different subtypes, a normal one, or no subtype.
     """
     listed = read_film_list(path, "subtype", films)
-    for file, subtype in listed.items():
-        if subtype not in SUBTYPES:
-            raise BadFilmList(f"{path}: {file} has the subtype {subtype!r}; give one of {', '.join(SUBTYPES)}")
-        if file not in ill:
-            raise BadFilmList(f"{path}: {file} is NORMAL and has no subtype; drop the row, or move the film")
+    if other := sum(subtype not in SUBTYPES for subtype in listed.values()):
+        raise BadFilmList(
+            f"{path}: {other} of its rows give another subtype than {' and '.join(SUBTYPES)}; correct them"
+        )
+    if normal := sum(file not in ill for file in listed):
+        raise BadFilmList(f"{path}: {normal} of its rows name NORMAL films, which have no subtype; drop them")
     return listed

@@ -1,6 +1,7 @@
 """The films of a dataset in Kaggle's layout, read once into a compact cache, cut by patient.
 
-A job trains on every film that it reports, or not at all: an unreadable film is an error that names the file.
+A job trains on every film that it reports, or not at all: an unreadable film is an error that names it by digest, for
+file names may hold patients' names, and logs outlive the films.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cxr.bundle import sha256_of
 from cxr.dataset import PATIENT_LIST, SPLITS, SUBTYPE_LIST, judge, some
 from cxr.film import UnreadableImage
 from cxr.film_list import read_film_list
@@ -26,9 +28,13 @@ from training_job.console import progress
 from training_job.litert import cores
 from training_job.stop import Stop
 
+DIGITS = 16
+"""Of a film's sha256, by which it is named."""
+HOW = f"films are named by the first {DIGITS} digits of their sha256; `sha256sum` finds them"
+
 
 class BadDataset(ValueError):
-    """The dataset cannot be trained on honestly; the text names the folder or file and the remedy."""
+    """The dataset cannot be trained on honestly; the text says what was found, by digest, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +130,20 @@ def _films(root: Path, splits: Sequence[str]) -> list[str]:
         if judgement.kind == "film":
             films.append(path)
         elif judgement.kind == "stray":
-            strays.append(f"{path} {judgement.why}")
+            strays.append(f"{_digest(root / path)} {judgement.why}")
     if strays:
         raise BadDataset(
             f"{len(strays)} files in {root} are neither films nor known to lie beside them, and would be overlooked; "
-            f"move films into the folder of their class and take away what is left of: {some(strays)}"
+            f"move films into the folder of their class and take away what is left of ({HOW}): {some(strays)}"
         )
     return films
+
+
+def _digest(file: Path) -> str:
+    try:
+        return sha256_of(file)[:DIGITS]
+    except OSError as error:
+        return f"one that cannot be read ({error.strerror})"
 
 
 def _files(root: Path, splits: Sequence[str]) -> Iterator[str]:
@@ -138,8 +151,8 @@ def _files(root: Path, splits: Sequence[str]) -> Iterator[str]:
 
     def cannot(error: OSError) -> None:
         raise BadDataset(
-            f"{error.filename} cannot be listed ({error.strerror}); let the job's user read it, or its films are "
-            "overlooked"
+            f"a folder in {root} cannot be listed ({error.strerror}); let the job's user read it, or its films are "
+            "overlooked (`find DIR -type d ! -readable` names it)"
         ) from error
 
     for folder, inside, files in os.walk(root, onerror=cannot, followlinks=True):
@@ -149,7 +162,8 @@ def _files(root: Path, splits: Sequence[str]) -> Iterator[str]:
             for link in (Path(folder, name) for name in inside):
                 if link.is_symlink():
                     raise BadDataset(
-                        f"{link} is a link to a folder, which is not followed; put the films themselves there"
+                        f"a folder in {root} is a link, which is not followed; put the films themselves there "
+                        "(`find DIR -type l` names it)"
                     )
         yield from ("/".join((*parts, name)) for name in files)
 
@@ -240,9 +254,9 @@ def _read_split(
             data = (root / file).read_bytes()
             film = read_film(data, side)
         except UnreadableImage as error:
-            broken.append(f"{file}: {error.sentence}")
+            broken.append(f"{hashlib.sha256(data).hexdigest()[:DIGITS]}: {error.sentence}")
         except OSError as error:
-            broken.append(f"{file}: {error.strerror or error}")
+            broken.append(f"the {row + 1}. by name: {error.strerror}")
         else:
             pixels[row], saturations[row] = film.pixels, film.saturation
             digests[row] = hashlib.sha256(data).hexdigest()
@@ -252,8 +266,8 @@ def _read_split(
             stop.check()
     if broken:
         raise BadDataset(
-            f"{len(broken)} of {len(entries)} files in {root / split} cannot be used as films; replace or remove them: "
-            + some(sorted(broken))
+            f"{len(broken)} of {len(entries)} files in {root / split} cannot be used as films; replace or remove them "
+            f"({HOW}): {some(sorted(broken))}"
         )
     files = [file for file, _ in entries]
     ids = [listed.get(file) or patient_of(file) for file in files]

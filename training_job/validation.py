@@ -18,15 +18,13 @@ from cxr.dataset import some
 from cxr.labels import CLASSES
 from cxr.patients import patient_of
 from cxr.verdict import SATURATION_LIMIT
-from training_job.dataset import BadDataset, Dataset, Films
+from training_job.dataset import DIGITS, HOW, BadDataset, Dataset, Films
 
 THUMBNAIL = 32
 # On the Kermany films two different patients correlate up to 0.977 at 32x32; twins re-encoded as JPEG stay above 0.99.
 NEAR_DUPLICATE = 0.99
 CHUNK = 1024
 SHOWN = 20
-DIGITS = 16  # of a film's sha256, by which it is named
-HOW = f"films are named by the first {DIGITS} digits of their sha256; `sha256sum` finds them"
 
 
 def validate(dataset: Dataset) -> dict[str, Any]:

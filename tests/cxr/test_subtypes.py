@@ -32,9 +32,9 @@ def test_a_list_of_subtypes_names_films_of_pneumonia_and_one_of_two_words(tmp_pa
     path.write_text("file,subtype\na,virus\nb,bacteria\n")
     assert read_subtypes(path, films, ill) == {"a": "virus", "b": "bacteria"}
     for rows, why in (
-        ("a,fungus", "a has the subtype 'fungus'; give one of bacteria, virus"),
-        ("n,virus", "n is NORMAL and has no subtype"),
-        ("a,virus\na,bacteria", "line 3: a belongs to virus and to bacteria"),
+        ("a,fungus", "1 of its rows give another subtype than bacteria and virus"),
+        ("n,virus", "1 of its rows name NORMAL films"),
+        ("a,virus\na,bacteria", "line 3: an earlier line gives its file another subtype"),
         ("c,virus", "1 of its rows name no film"),
     ):
         path.write_text(f"file,subtype\n{rows}\n")
