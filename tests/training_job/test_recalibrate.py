@@ -174,7 +174,7 @@ def test_too_few_patients_are_refused_before_any_film_is_scored(tmp_path: Path, 
 def test_one_film_under_both_labels_is_refused(tmp_path: Path, command: Any) -> None:
     shutil.copy(tmp_path / "ours" / "NORMAL" / "1.png", tmp_path / "ours" / "PNEUMONIA" / "same.png")
     code, said = command()
-    assert code == 1 and "are one film with two labels" in said
+    assert code == 1 and "has two labels" in said
 
 
 def test_an_output_that_is_there_is_never_overwritten(tmp_path: Path, command: Any) -> None:
