@@ -53,3 +53,14 @@ def test_the_published_figures_can_be_recomputed_from_the_predictions(recipes: d
             assert figures["sensitivity"]["value"] == pytest.approx(right[labels == 1].mean(), abs=1e-4)
             assert figures["specificity"]["value"] == pytest.approx(right[labels == 0].mean(), abs=1e-4)
         assert run["answered"]["ok"] == pytest.approx(ok.mean(), abs=1e-4)
+
+
+def test_the_table_of_the_documents_says_what_was_measured(recipes: dict[str, Any]) -> None:
+    rows = iter(recipes["tables"]["end_to_end"]["rows"])
+    for run in recipes["test"]:
+        for figures in (run["at_threshold"], run["at_half"]):
+            row = next(rows)
+            assert row[2] == pytest.approx(run["auroc"]["value"], abs=5e-5)
+            shown = [figures[name]["value"] for name in ("accuracy", "sensitivity", "specificity")]
+            assert row[3:6] == [round(100 * value, 1) for value in shown]
+    assert next(rows, None) is None, "a row of no run"
