@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +12,20 @@ import pytest
 
 from cxr.bundle import read_bundle
 from cxr.engine import Engine
-from cxr.hyperparameters import Hyperparameters
-from training_job.container import Container
-from training_job.context import Context
-from training_job.job import run
+from tests.training_job.conftest import ROOT, environment, make_base
 
 SIDE = 64
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
+    """A process of its own, as on SageMaker, whose memory ends with it."""
     base = tmp_path_factory.mktemp("ml")
-    (base / "input" / "data").mkdir(parents=True)
-    (base / "input" / "data" / "dataset").symlink_to(tiny_dataset)
-    settings = Hyperparameters(
-        head="end_to_end", weights="random", epochs=1, side=SIDE, learning_rate=1e-4, dense_units=16, alpha=0.2
-    )
-    run(Context(Container(base), settings))
+    recipe = {"head": "end_to_end", "weights": "random", "epochs": "1", "side": str(SIDE), "dense_units": "16"}
+    make_base(base, tiny_dataset, **recipe, alpha="0.2")
+    command = [sys.executable, "-m", "training_job", "train"]
+    done = subprocess.run(command, env=environment(base), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return base / "model"
 
 

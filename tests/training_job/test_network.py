@@ -34,6 +34,11 @@ def films(count: int = 4, seed: int = 0) -> np.ndarray:
     return np.kron(coarse, np.ones((1, 8, 8, 1))).astype(np.float32)
 
 
+@pytest.fixture(autouse=True)
+def forgotten_networks() -> None:
+    """Every network here serves the whole module: nothing is let go between its tests."""
+
+
 @pytest.fixture(scope="module", params=["gap", "flatten", "end_to_end"])
 def net(request: pytest.FixtureRequest) -> network.Network:
     """A random network whose head answers on both sides of zero, as a trained one does."""
@@ -180,10 +185,16 @@ def test_labels_and_limits_travel_inside_the_file() -> None:
 
 
 def test_each_head_preprocesses_in_its_own_way(net: network.Network) -> None:
+    """A film of half 60, half 140 has the mean 100 and the deviation 40; end_to_end gives every film 0 and 58."""
     ready = keras.Model(net.film, keras.Model(net.film, net.logit).get_layer("center").output)
-    pixel = np.asarray(ready(np.full((1, SIDE, SIDE, 1), 100.0, np.float32)))[0, 0, 0]
-    expected = [100 - 103.939, 100 - 116.779, 100 - 123.68] if net.head.name == "gap" else [100 / 255] * 3
-    assert pixel == pytest.approx(np.array(expected), abs=1e-4)
+    film = np.full((1, SIDE, SIDE, 1), 60.0, np.float32)
+    film[:, SIDE // 2 :] = 140.0
+    expected = {
+        "gap": [140 - 103.939, 140 - 116.779, 140 - 123.68],
+        "flatten": [140 / 255] * 3,
+        "end_to_end": [58.0] * 3,
+    }
+    assert np.asarray(ready(film))[0, -1, 0] == pytest.approx(np.array(expected[net.head.name]), abs=1e-4)
 
 
 def test_fine_tuning_frees_the_last_blocks_only(net: network.Network) -> None:
