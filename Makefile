@@ -38,8 +38,8 @@ install: $(READY) ## create .venv from the locked requirements.txt
 demo: $(READY) ## the whole loop offline: train, register, promote, classify (DATASET= WEIGHTS= LIMIT= VERBOSE=1)
 	@$(BIN)/python -m local_aws demo --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(if $(LIMIT),--limit $(LIMIT)) $(if $(VERBOSE),--verbose)
 
-test: $(READY) ## run the tests in three processes beside each other
-	@$(MAKE) --no-print-directory --jobs=3 test-dags test-training test-others
+test: $(READY) ## run the tests in four processes beside each other
+	@$(MAKE) --no-print-directory --jobs=4 test-dags test-training test-features test-others
 
 # The DAGs' tests keep a local AWS and an Airflow that wait more than they compute; the training job's hold TensorFlow.
 # Their output comes when they end.
@@ -47,8 +47,13 @@ test-dags: FOLDER := tests/dags
 test-dags: $(READY) ## the tests of the DAGs alone
 	@$(LOGGED)
 
-test-training: FOLDER := tests/training_job
-test-training: $(READY) ## the tests of the training job alone
+FEATURES := tests/training_job/test_features.py
+test-features: FOLDER := $(FEATURES)
+test-features: $(READY) ## the tests of the cached features alone
+	@$(LOGGED)
+
+test-training: FOLDER := tests/training_job --ignore=$(FEATURES)
+test-training: $(READY) ## the other tests of the training job alone
 	@$(LOGGED)
 
 LOGGED = mkdir -p build; $(BIN)/python -m pytest $(FOLDER) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit $$status
@@ -109,4 +114,4 @@ lock-check: $(READY) ## resolve the lock for each platform and Python that it pr
 clean: ## remove what runs have written (build/, .airflow/)
 	rm -rf build .airflow
 
-.PHONY: help install demo test test-dags test-training test-others test-browser test-images airflow up bench lint fuzz audit lock lock-check clean
+.PHONY: help install demo test test-dags test-training test-features test-others test-browser test-images airflow up bench lint fuzz audit lock lock-check clean
