@@ -32,6 +32,8 @@ LOWER = {
     "reasons",
     "dataset",
     "patients",
+    "film_list",
+    "subtypes",
     "hyperparameters",
     "metric_definitions",
     "noninferiority",
